@@ -1,0 +1,107 @@
+"""Attention backends, and the rotary embedding of queries and keys.
+
+A backend is a plain function over (q, k, v), chosen by name and passed to whoever needs it; nothing
+here changes a process-wide switch.
+
+Axes: b batch, n query tokens, m key tokens, h heads, d head dimension.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from infinitetalk.errors import AttentionUnavailable
+
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(q: b n h d, k: b m h d, v: b m h d) -> b n h d, scaled by 1/sqrt(d), no mask."""
+
+RotaryTable = tuple[Tensor, Tensor]
+"""(cos, sin), each n d/2 (or b n d/2) in float32."""
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """torch's scaled dot product attention: runs everywhere, torch picks the kernel."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+
+def cudnn(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """cuDNN's fused attention, called by its operator so that no global preference is set."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    out = torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, False)[0]
+    return out.transpose(1, 2)
+
+
+def flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The flash-attn package (Dao 2023, arXiv 2307.08691); half precision on CUDA only."""
+    function = importlib.import_module("flash_attn").flash_attn_func
+    return function(q, k, v)
+
+
+def sage(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """SageAttention (Zhang et al. 2024, arXiv 2410.02367): 8-bit scores, so not exact."""
+    function = importlib.import_module("sageattention").sageattn
+    return function(q, k, v.to(q.dtype), tensor_layout="NHD")
+
+
+BACKENDS: Mapping[str, Attention] = {"sdpa": sdpa, "cudnn": cudnn, "flash": flash, "sage": sage}
+_PACKAGES = {"flash": "flash_attn", "sage": "sageattention"}
+
+
+def unavailable_reason(name: str, device: torch.device) -> str | None:
+    """Why backend `name` cannot run on `device`, or None when it can."""
+    if name == "sdpa":
+        return None
+    if device.type != "cuda":
+        return "needs a CUDA device"
+    package = _PACKAGES.get(name)
+    if package is not None and importlib.util.find_spec(package) is None:
+        return f"the package {package} is not installed"
+    if name == "cudnn" and not torch.backends.cudnn.is_available():
+        return "this torch has no cuDNN"
+    return None
+
+
+def attention_backend(name: str, device: torch.device) -> Attention:
+    """The backend called `name`; `auto` is SDPA, which every device has.
+
+    Raises:
+        AttentionUnavailable: the backend cannot run on this device.
+    """
+    name = "sdpa" if name == "auto" else name
+    reason = unavailable_reason(name, device)
+    if reason is not None:
+        raise AttentionUnavailable(f"The attention backend {name} cannot run here: {reason}.")
+    return BACKENDS[name]
+
+
+def rotary_table(positions: Tensor, pairs: int) -> RotaryTable:
+    """Angles of `positions` (n or b n): theta 10000 to the power -j/pairs for pair j."""
+    exponents = torch.arange(pairs, dtype=torch.float64, device=positions.device) / pairs
+    angles = positions.double()[..., None] * torch.pow(10000.0, -exponents)
+    return angles.cos().float(), angles.sin().float()
+
+
+def rotary_grid(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> RotaryTable:
+    """3-D rotary table of a token grid (frames, rows, columns), token order t, h, w.
+
+    The head is split into time, row and column pairs as Wan does: columns and rows take a third of
+    the pairs each, rounded down, time the rest.
+    """
+    third = head_dim // 6
+    pairs = (head_dim // 2 - 2 * third, third, third)
+    axes = torch.meshgrid(*(torch.arange(n, device=device) for n in grid), indexing="ij")
+    parts = [rotary_table(a.flatten(), p) for a, p in zip(axes, pairs, strict=True)]
+    return torch.cat([c for c, _ in parts], 1), torch.cat([s for _, s in parts], 1)
+
+
+def rotate(x: Tensor, table: RotaryTable) -> Tensor:
+    """Rotate interleaved pairs of x (b n h d) by the angles of each token, in float32."""
+    cos, sin = (part.unsqueeze(-2) for part in table)  # one angle for all heads
+    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1)
+    return turned.flatten(-2).to(x.dtype)
