@@ -1,0 +1,1 @@
+"""Untrusted pictures, videos and sound in; numpy arrays and our own files out. No torch here."""

@@ -1,0 +1,155 @@
+"""The ffmpeg child process: the only place of the package that starts one.
+
+Input given by strangers is opened with `opening`: local files only and only self-contained
+containers, so that a playlist, concat script or SDP under any name is refused by ffmpeg itself
+and no second file or network address is ever opened. Every process is reaped before its function
+returns, its generator is closed or an exception leaves.
+"""
+
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import imageio_ffmpeg
+import numpy as np
+
+from infinitetalk.errors import StorageFull
+
+# One name of each demuxer; none of these opens other files by reference.
+_CONTAINERS = (
+    "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
+)
+_LOG_BYTES = 1 << 20  # the end of the log that is kept: room for a banner with long tags
+
+
+class FFmpegFailed(Exception):
+    """ffmpeg ended with an error. `log` is private: callers translate it to a public error."""
+
+    def __init__(self, log: str) -> None:
+        super().__init__(log[-2000:])
+        self.log = log
+
+
+def opening(path: Path) -> list[str]:
+    """Arguments that open an untrusted file as the next input."""
+    # "file:" keeps a name such as "http:x" or "-y" a name.
+    return [*allowing(_CONTAINERS), "-i", f"file:{path.absolute()}"]
+
+
+def allowing(formats: str) -> list[str]:
+    """Arguments that limit the next input to local bytes of these demuxers (comma separated)."""
+    return ["-protocol_whitelist", "file,pipe", "-format_whitelist", formats]
+
+
+def banner(path: Path) -> str | None:
+    """What ffmpeg says of a file when it opens it, None when it cannot open it."""
+    try:
+        run(opening(path), log_level="info")
+    except FFmpegFailed as failed:  # always: no output is named
+        start = failed.log.find("Input #0, ")
+        return failed.log[start:] if start >= 0 else None
+    raise AssertionError("ffmpeg accepted a command without an output")
+
+
+def run(arguments: Sequence[str], *, log_level: str = "error") -> bytes:
+    """Run to the end and return standard output.
+
+    Raises:
+        FFmpegFailed: it ended with an error.
+        StorageFull: it ended because the disk has no room.
+    """
+    with _running(arguments, log_level) as process:
+        _stdin(process).close()
+        return _stdout(process).read()
+
+
+def stream(arguments: Sequence[str], block_bytes: int) -> Iterator[bytes]:
+    """Standard output in blocks of `block_bytes`, the last one shorter; closing it ends ffmpeg.
+
+    Raises:
+        FFmpegFailed: it ended with an error; everything it wrote before was yielded.
+    """
+    with _running(arguments) as process:
+        _stdin(process).close()
+        while block := _stdout(process).read(block_bytes):
+            yield block
+
+
+def feed(arguments: Sequence[str], blocks: Iterable[bytes | np.ndarray]) -> None:
+    """Run with `blocks`, one after the other, as standard input.
+
+    Raises:
+        FFmpegFailed: it ended with an error.
+        StorageFull: it ended because the disk has no room.
+    """
+    with _running(arguments) as process:
+        for block in blocks:
+            _stdin(process).write(memoryview(block))
+
+
+@contextmanager
+def _running(
+    arguments: Sequence[str], log_level: str = "error"
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process whose output the block reads to its end; leaving the block early kills it."""
+    process = subprocess.Popen(
+        [
+            imageio_ffmpeg.get_ffmpeg_exe(),
+            *("-nostdin", "-hide_banner", "-nostats", "-y", "-loglevel", log_level),
+            *arguments,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    log = bytearray()
+    assert process.stderr is not None
+    reader = threading.Thread(target=_drain, args=(process.stderr, log), daemon=True)
+    reader.start()
+    try:
+        yield process
+        _stdin(process).close()
+        process.wait()
+    except BrokenPipeError:  # it ended before it took everything: its log says why
+        process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        _close(process)
+    if process.returncode != 0:
+        raise _failure(log.decode(errors="replace"))
+
+
+def _drain(stderr: IO[bytes], log: bytearray) -> None:
+    while line := stderr.readline(_LOG_BYTES):
+        log += line
+        del log[:-_LOG_BYTES]
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        assert pipe is not None
+        try:
+            pipe.close()
+        except BrokenPipeError:  # what was still buffered for a process that is gone
+            continue
+
+
+def _failure(log: str) -> Exception:
+    if "No space left on device" in log:
+        return StorageFull("The disk has no room for the result.")
+    return FFmpegFailed(log)
+
+
+def _stdin(process: "subprocess.Popen[bytes]") -> IO[bytes]:
+    assert process.stdin is not None
+    return process.stdin
+
+
+def _stdout(process: "subprocess.Popen[bytes]") -> IO[bytes]:
+    assert process.stdout is not None
+    return process.stdout

@@ -1,0 +1,1 @@
+"""Weights: original checkpoint names to our modules, LoRA merging, prepared folders and loading."""
