@@ -8,6 +8,7 @@ Axes: b batch, c channels, h w size, m tokens (class token first).
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -48,6 +49,9 @@ class ImageEncoder(nn.Module):
         )
         tower = getattr(self.net, "vision_model", self.net)
         tower.post_layernorm = nn.Identity()
+        # not in any file, so it must be real even when the module is built without memory
+        tokens = (config.image_size // config.patch) ** 2 + 1
+        tower.embeddings.position_ids = torch.arange(tokens, device="cpu")[None]
 
     def preprocess(self, frame: Tensor) -> Tensor:
         """Frame b 3 h w in [-1, 1], already cut to its bucket, to the tower's input.

@@ -40,9 +40,6 @@ class VAEConfig:
 class VideoVAE(nn.Module):
     """Frames to normalised latents and back."""
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: VAEConfig) -> None:
         super().__init__()
         self.config = config
@@ -56,9 +53,6 @@ class VideoVAE(nn.Module):
             latents_mean=list(config.mean),
             latents_std=list(config.std),
         )
-        shape = (1, config.z_dim, 1, 1, 1)
-        self.register_buffer("mean", torch.tensor(config.mean).view(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(shape), persistent=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -71,7 +65,8 @@ class VideoVAE(nn.Module):
         """
         usable = 1 + (frames.shape[2] - 1) // 4 * 4
         posterior = self.net.encode(frames[:, :, :usable].to(self.dtype)).latent_dist
-        return (posterior.mode().float() - self.mean) / self.std
+        mean, std = self._statistics(frames.device)
+        return (posterior.mode().float() - mean) / std
 
     def decode(self, latent: Tensor) -> Tensor:
         """b 16 t h w -> b 3 f 8h 8w in float32, clamped to [-1, 1]."""
@@ -82,10 +77,15 @@ class VideoVAE(nn.Module):
 
         Only the frames just decoded and the causal cache are held.
         """
-        z = self.net.post_quant_conv((latent.float() * self.std + self.mean).to(self.dtype))
+        mean, std = self._statistics(latent.device)
+        z = self.net.post_quant_conv((latent.float() * std + mean).to(self.dtype))
         cache: list[Tensor | None] = [None] * self.net._cached_conv_counts["decoder"]
         for i in range(z.shape[2]):
             frames = self.net.decoder(
                 z[:, :, i : i + 1], feat_cache=cache, feat_idx=[0], first_chunk=i == 0
             )
             yield frames.float().clamp(-1, 1)
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(x, device=device) for x in (self.config.mean, self.config.std))
+        return mean.view(1, -1, 1, 1, 1), std.view(1, -1, 1, 1, 1)

@@ -1,0 +1,184 @@
+"""The format of a prepared model: one folder, everything in it checked.
+
+    <folder>/
+        manifest.json               format, preset, recipe; size and sha256 of every other file
+        model.json                  the sizes of every network
+        transformer.safetensors     tensors under original names, likewise:
+        vae.safetensors  text_encoder.safetensors  image_encoder.safetensors
+        audio_encoder.safetensors
+        tokenizer.json
+        verified.json               sizes and times of the files whose hashes were found right
+
+The manifest is written last, and the folder appears under its name only when complete.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from infinitetalk.errors import WeightsCorrupt, WeightsMissing
+from infinitetalk.weights.convert import COMPONENTS
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+MODEL = "model.json"
+TOKENIZER = "tokenizer.json"
+VERIFIED = "verified.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """Sizes of all networks of one model; each field is a config class of `infinitetalk.models`."""
+
+    transformer: Any
+    vae: Any
+    text_encoder: Any
+    image_encoder: Any
+    audio_encoder: Any
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a prepared folder."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a prepared folder holds and how it came to be."""
+
+    preset: str
+    precision: str
+    speakers: int
+    recipe: str
+    files: Mapping[str, FileEntry]
+    format: int = FORMAT
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the weights: equal fingerprints mean equal tensors."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def weights_file(component: str) -> str:
+    return f"{component}.safetensors"
+
+
+@contextmanager
+def preparing(folder: Path) -> Iterator[Path]:
+    """A temporary sibling that becomes `folder` when the block ends well, and vanishes otherwise.
+
+    If another process finished the same folder meanwhile, theirs is kept.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield part
+        try:
+            part.rename(folder)
+        except OSError:
+            if not (folder / MANIFEST).exists():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def write_manifest(folder: Path, preset: str, precision: str, speakers: int, recipe: str) -> None:
+    """Seal a folder: hash every file in it and write the manifest."""
+    files = {
+        path.name: FileEntry(path.stat().st_size, _sha256(path))
+        for path in sorted(folder.iterdir())
+    }
+    manifest = Manifest(preset, precision, speakers, recipe, files)
+    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a prepared folder.
+
+    Raises:
+        WeightsMissing: there is no prepared model.
+        WeightsCorrupt: the manifest is unreadable or of a newer format.
+    """
+    try:
+        values = json.loads((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        raise WeightsMissing(f"There is no prepared model in {folder.name}.") from None
+    except (OSError, ValueError) as error:
+        raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is unreadable.") from error
+    if values.get("format") != FORMAT:
+        raise WeightsCorrupt(
+            f"{folder.name} has weights format {values.get('format')}; this version reads {FORMAT}."
+        )
+    try:
+        files = {name: FileEntry(**entry) for name, entry in values["files"].items()}
+        return Manifest(**{**values, "files": files})
+    except (KeyError, TypeError) as error:
+        raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is incomplete.") from error
+
+
+def verify(folder: Path, manifest: Manifest, *, deep: bool = False) -> None:
+    """Check sizes always, hashes once for every state of a file (or again when `deep`).
+
+    Raises:
+        WeightsCorrupt: names the file that is missing, partial or altered.
+    """
+    stamps = {} if deep else _read_stamps(folder)
+    found: dict[str, list[int]] = {}
+    for name, entry in manifest.files.items():
+        path = folder / name
+        state = path.stat() if path.is_file() else None
+        if state is None or state.st_size != entry.size:
+            raise WeightsCorrupt(f"The weights file {folder.name}/{name} is missing or partial.")
+        found[name] = [state.st_size, state.st_mtime_ns]
+        if stamps.get(name) != found[name] and _sha256(path) != entry.sha256:
+            raise WeightsCorrupt(f"The weights file {folder.name}/{name} is altered.")
+    if stamps != found and os.access(folder, os.W_OK):  # a read-only folder is hashed each time
+        (folder / VERIFIED).write_text(json.dumps(found))
+
+
+def write_model_config(folder: Path, config: ModelConfig) -> None:
+    values = {name: asdict(getattr(config, name)) for name in COMPONENTS}
+    (folder / MODEL).write_text(json.dumps(values, indent=1))
+
+
+def read_model_config(folder: Path) -> ModelConfig:
+    """Sizes of the networks in a prepared folder.
+
+    Raises:
+        WeightsCorrupt: `model.json` does not describe a model of this version.
+    """
+    try:
+        values = json.loads((folder / MODEL).read_text())
+        return ModelConfig(**{name: _config(name, values[name]) for name in COMPONENTS})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsCorrupt(f"{MODEL} of {folder.name} is unreadable.") from error
+
+
+def _config(component: str, values: Mapping[str, Any]) -> Any:
+    kind = COMPONENTS[component].config
+    names = {item.name for item in fields(kind)}
+    if names != values.keys():
+        raise KeyError(component)
+    return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+
+
+def _read_stamps(folder: Path) -> Any:
+    try:
+        return json.loads((folder / VERIFIED).read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

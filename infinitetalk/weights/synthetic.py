@@ -1,0 +1,110 @@
+"""Models of random weights from a fixed seed: `tiny` for tests, `demo` until one is trained.
+
+They pass through the same prepared format, converters and loader as the released weights.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from infinitetalk.models.audio_encoder import AudioEncoderConfig
+from infinitetalk.models.image_encoder import ImageEncoderConfig
+from infinitetalk.models.text_encoder import TextEncoderConfig
+from infinitetalk.models.transformer import TransformerConfig
+from infinitetalk.models.vae import VAEConfig
+from infinitetalk.weights.convert import COMPONENTS, build, to_original
+from infinitetalk.weights.prepared import (
+    TOKENIZER,
+    ModelConfig,
+    preparing,
+    weights_file,
+    write_manifest,
+    write_model_config,
+)
+
+SEED = 20250819
+RECIPE = f"random weights, seed {SEED}, layout 1"
+
+
+def _tiny(vocabulary: int) -> ModelConfig:
+    return ModelConfig(
+        transformer=TransformerConfig(
+            dim=64,
+            ffn_dim=128,
+            heads=2,
+            layers=2,
+            freq_dim=64,
+            text_dim=32,
+            text_tokens=32,
+            image_dim=32,
+            audio_layers=2,
+            audio_dim=32,
+            audio_hidden=32,
+            audio_token_dim=32,
+            audio_tokens=4,
+        ),
+        vae=VAEConfig(dim=4, dim_mult=(1, 1, 2, 2), num_res_blocks=1),
+        text_encoder=TextEncoderConfig(vocabulary, 32, 32, 64, 2, 1, max_tokens=32),
+        image_encoder=ImageEncoderConfig(32, 2, 2, 2, 14, 56),
+        audio_encoder=AudioEncoderConfig(32, 16, 2, 2, 64),
+    )
+
+
+def _demo(vocabulary: int) -> ModelConfig:
+    return ModelConfig(
+        transformer=TransformerConfig(
+            dim=256,
+            ffn_dim=1024,
+            heads=4,
+            layers=6,
+            text_dim=64,
+            text_tokens=64,
+            image_dim=128,
+            audio_layers=4,
+            audio_dim=96,
+            audio_hidden=128,
+            audio_token_dim=128,
+            audio_tokens=8,
+        ),
+        vae=VAEConfig(dim=16, num_res_blocks=1),
+        text_encoder=TextEncoderConfig(vocabulary, 64, 64, 128, 4, 2, max_tokens=64),
+        image_encoder=ImageEncoderConfig(128, 4, 4, 2),
+        audio_encoder=AudioEncoderConfig(96, 48, 4, 4, 192),
+    )
+
+
+SIZES: Mapping[str, Callable[[int], ModelConfig]] = {"tiny": _tiny, "demo": _demo}
+
+
+def write_synthetic(preset: str, folder: Path) -> None:
+    """Write the prepared folder of `tiny` or `demo`."""
+    with preparing(folder) as part, as_file(files("infinitetalk.demo")) as demo:
+        shutil.copyfile(demo / "assets" / TOKENIZER, part / TOKENIZER)
+        vocabulary = Tokenizer.from_file(str(part / TOKENIZER)).get_vocab_size()
+        config = SIZES[preset](vocabulary)
+        for name in COMPONENTS:
+            sizes = getattr(config, name)
+            shapes = to_original(name, sizes, build(name, sizes, "meta").state_dict())
+            weights = {key: random_weight(f"{name}.{key}", t.shape) for key, t in shapes.items()}
+            save_file(weights, part / weights_file(name))
+        write_model_config(part, config)
+        write_manifest(part, preset, "bfloat16", 2, RECIPE)
+
+
+def random_weight(key: str, shape: torch.Size) -> Tensor:
+    """A weight that depends on its name alone: norms 1, biases 0, matrices of unit gain."""
+    if key.endswith("bias"):
+        return torch.zeros(shape, dtype=torch.bfloat16)
+    if len(shape) == 1 or key.endswith(("gamma", "weight_g")):
+        return torch.ones(shape, dtype=torch.bfloat16)
+    seed = int.from_bytes(hashlib.sha256(f"{SEED}.{key}".encode()).digest()[:7], "big")
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    fan_in = shape[1:].numel() if "embedding" not in key else shape[-1]
+    return (values / fan_in**0.5).to(torch.bfloat16)
