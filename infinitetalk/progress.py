@@ -1,5 +1,6 @@
 """What a running job tells the outside: its stage, how far it is and when it will be done."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,3 +33,70 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 Canceling = Callable[[], bool]
 """Asked at every denoising step; True ends the job with `errors.Canceled`."""
+
+
+class ProgressMeter:
+    """Turns what the sampler reports into `Progress`, with a time estimate from measured steps.
+
+    Args:
+        windows, steps: of the whole job.
+        first_window: where a resumed job continues.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        windows: int,
+        steps: int,
+        report: OnProgress,
+        *,
+        first_window: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._windows = windows
+        self._steps = steps
+        self._report = report
+        self._clock = clock
+        self._first_done = first_window * steps
+        self._done = self._first_done
+        self._window = 0
+        self._step = 0
+        self._skipped = 0
+        self._started: float | None = None
+
+    def stage(self, stage: Stage, window: int | None = None) -> None:
+        """A stage begins; denoising says of which window (counted from 0)."""
+        if window is not None:
+            self._window, self._step = window + 1, 0
+            self._done = window * self._steps
+        if stage is Stage.DENOISING and self._started is None:
+            self._started = self._clock()
+        self._emit(stage)
+
+    def step(self, step: int, skipped: int) -> None:
+        """`step` steps of the window are done; `skipped` forwards were left out so far."""
+        self._done += step - self._step
+        self._step, self._skipped = step, skipped
+        self._emit(Stage.DENOISING)
+
+    def _emit(self, stage: Stage) -> None:
+        total = self._windows * self._steps
+        self._report(
+            Progress(
+                stage,
+                self._window,
+                self._windows,
+                self._step,
+                self._steps,
+                self._skipped,
+                self._done / total,
+                self._eta(total),
+            )
+        )
+
+    def _eta(self, total: int) -> float | None:
+        """Steps to go at the pace so far; decoding and writing of past windows are in that pace."""
+        done = self._done - self._first_done
+        if self._started is None or done == 0:
+            return None
+        return (self._clock() - self._started) / done * (total - self._done)

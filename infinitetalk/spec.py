@@ -75,7 +75,8 @@ DEFAULT_PROMPT = "A person looks into the camera and talks."
 DEFAULT_NEGATIVE_PROMPT = (
     "bright tones, overexposed, static, blurred details, subtitles, still picture, overall gray, "
     "worst quality, low quality, JPEG artifacts, ugly, deformed, extra fingers, "
-    "poorly drawn hands, poorly drawn face, disfigured, fused fingers, cluttered background, three legs, crowd"
+    "poorly drawn hands, poorly drawn face, disfigured, fused fingers, cluttered background, "
+    "three legs, crowd"
 )
 
 

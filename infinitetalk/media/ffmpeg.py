@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import IO
 
 import imageio_ffmpeg
-import numpy as np
 
 from infinitetalk.errors import StorageFull
 
 # One name of each demuxer; none of these opens other files by reference.
-_CONTAINERS = (
-    "aac,ac3,aiff,amr,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
-)
-_LOG_BYTES = 1 << 20  # the end of the log that is kept: room for a banner with long tags
+_CONTAINERS = "aac,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
+_LOG_BYTES = 1 << 20  # the end of the log is kept
 
 
 class FFmpegFailed(Exception):
@@ -66,19 +63,30 @@ def run(arguments: Sequence[str], *, log_level: str = "error") -> bytes:
         return _stdout(process).read()
 
 
-def stream(arguments: Sequence[str], block_bytes: int) -> Iterator[bytes]:
-    """Standard output in blocks of `block_bytes`, the last one shorter; closing it ends ffmpeg.
+def count_frames(arguments: Sequence[str]) -> int:
+    """How many video frames come out of an input, its mapping and its filters.
 
     Raises:
-        FFmpegFailed: it ended with an error; everything it wrote before was yielded.
+        FFmpegFailed: it ended with an error.
+    """
+    report = run([*arguments, "-fps_mode", "passthrough", "-progress", "pipe:1", "-f", "null", "-"])
+    counts = [line for line in report.splitlines() if line.startswith(b"frame=")]
+    return int(counts[-1].removeprefix(b"frame=")) if counts else 0
+
+
+@contextmanager
+def reading(arguments: Sequence[str]) -> Iterator[IO[bytes]]:
+    """Standard output as a pipe; leaving the block before its end ends ffmpeg.
+
+    Raises:
+        FFmpegFailed: it ended with an error; all it wrote before was read then.
     """
     with _running(arguments) as process:
         _stdin(process).close()
-        while block := _stdout(process).read(block_bytes):
-            yield block
+        yield _stdout(process)
 
 
-def feed(arguments: Sequence[str], blocks: Iterable[bytes | np.ndarray]) -> None:
+def feed(arguments: Sequence[str], blocks: Iterable[bytes | memoryview]) -> None:
     """Run with `blocks`, one after the other, as standard input.
 
     Raises:
@@ -87,14 +95,14 @@ def feed(arguments: Sequence[str], blocks: Iterable[bytes | np.ndarray]) -> None
     """
     with _running(arguments) as process:
         for block in blocks:
-            _stdin(process).write(memoryview(block))
+            _stdin(process).write(block)
 
 
 @contextmanager
 def _running(
     arguments: Sequence[str], log_level: str = "error"
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process whose output the block reads to its end; leaving the block early kills it."""
+    """A process that is gone when the block is left, however it is left."""
     process = subprocess.Popen(
         [
             imageio_ffmpeg.get_ffmpeg_exe(),
@@ -109,25 +117,36 @@ def _running(
     assert process.stderr is not None
     reader = threading.Thread(target=_drain, args=(process.stderr, log), daemon=True)
     reader.start()
+    ended = False
     try:
         yield process
-        _stdin(process).close()
-        process.wait()
+        ended = _finish(process)
     except BrokenPipeError:  # it ended before it took everything: its log says why
-        process.wait()
+        ended = process.wait() != 0
     finally:
         process.kill()
         process.wait()
         reader.join()
         _close(process)
-    if process.returncode != 0:
+    if ended and process.returncode != 0:
         raise _failure(log.decode(errors="replace"))
+
+
+def _finish(process: "subprocess.Popen[bytes]") -> bool:
+    """Let it end by itself, unless output is left that nobody wants."""
+    _stdin(process).close()
+    if _stdout(process).read(1):
+        return False
+    process.wait()
+    return True
 
 
 def _drain(stderr: IO[bytes], log: bytearray) -> None:
     while line := stderr.readline(_LOG_BYTES):
-        log += line
-        del log[:-_LOG_BYTES]
+        # Tags are indented; megabytes of them must not push the tracks out of the log.
+        if not line.startswith(b"    ") or b"isplay" in line:
+            log += line
+            del log[:-_LOG_BYTES]
 
 
 def _close(process: "subprocess.Popen[bytes]") -> None:

@@ -28,7 +28,6 @@ _CONTAINERS = (
     (0, b"FLV"),
     (0, b"\x30\x26\xb2\x75"),  # ASF: wmv, wma
     (0, b"\x00\x00\x01\xba"),  # MPEG program stream
-    (0, b"\x47"),  # MPEG transport stream
 )
 _SOUNDS = (
     (8, b"WAVE"),
@@ -39,7 +38,6 @@ _SOUNDS = (
     (0, b".snd"),
     (0, b"caff"),
     (0, b"#!AMR"),
-    (0, b"\x0b\x77"),  # AC-3
 )
 _MPEG_AUDIO = tuple((0, bytes((0xFF, second))) for second in range(0xE2, 0x100))  # mp3, ADTS
 
@@ -142,7 +140,7 @@ def sniff_container(path: Path) -> Literal["container", "sound"] | None:
         FileMissing: there is no such file, or it cannot be read.
     """
     first = head(path)
-    if _starts_with(first, _CONTAINERS):
+    if _starts_with(first, _CONTAINERS) or first[::188] == b"GG":  # MPEG transport stream packets
         return "container"
     return "sound" if _starts_with(first, _SOUNDS + _MPEG_AUDIO) else None
 
@@ -157,7 +155,7 @@ def head(path: Path) -> bytes:
         if not path.is_file():  # opening a pipe would wait for its other end
             raise FileMissing(f"There is no file {path.name}.")
         with path.open("rb") as file:
-            return file.read(16)
+            return file.read(189)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise FileMissing(f"{path.name} cannot be read.") from error
 
@@ -173,7 +171,7 @@ def _parse(banner: str) -> MediaInfo:
     audio: AudioStream | None = None
     inside_video = False
     # Tags are indented deeper than the lines that matter, so that no tag can pose as a stream.
-    for line in banner.splitlines():
+    for line in banner.split("\n"):
         if stream := _STREAM.match(line):
             kind, codec, rest = stream.groups()
             inside_video = kind == "Video" and video is None and "(attached pic)" not in rest

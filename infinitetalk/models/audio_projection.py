@@ -54,7 +54,7 @@ class AudioProjection(nn.Module):
         self.proj1_vf = nn.Linear((window + stride - 1) * entry, hidden)
         self.proj2 = nn.Linear(hidden, hidden)
         self.proj3 = nn.Linear(hidden, tokens * dim)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.norm = nn.LayerNorm(dim, eps=1e-5)
 
     def forward(self, audio: Tensor) -> Tensor:
         """p f w l c -> p t k dim."""

@@ -2,7 +2,7 @@
 
 Every window has the same length; its first `motion_frames` frames repeat the end of the one before.
 
-Two ways to plan. `plan_windows` is ours: the speech is padded with silence to the end of the last
+Two ways to plan. `WindowPlan` is ours: the speech is padded with silence to the end of the last
 window. `plan_reference` reproduces the original, which runs past the end of the speech by playing
 its last frames backwards, refuses speech not longer than a window, and lets person 1 decide where a
 duet ends; the golden runs need it.
@@ -38,7 +38,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
-    """All windows of a video."""
+    """All windows of a video: as many as it takes to show its frames."""
 
     frames: int  # of the finished video
     length: int
@@ -61,11 +61,6 @@ class WindowPlan:
         start = index * (self.length - self.motion_frames)
         first_new = self.motion_frames if index else 0
         return Window(index, start, self.length, first_new, min(self.length, self.frames - start))
-
-
-def plan_windows(frames: int, length: int, motion_frames: int) -> WindowPlan:
-    """As many windows as it takes to show `frames` frames."""
-    return WindowPlan(frames, length, motion_frames)
 
 
 def heard_rows(start: int, length: int, available: int) -> Tensor:

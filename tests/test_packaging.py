@@ -1,0 +1,196 @@
+"""What a clone promises before any of its code runs: targets, pins, bundled files, layering."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "infinitetalk"
+TARGETS = ("demo", "test", "test-slow", "parity", "check", "bench-cpu", "lock", "clean", "help")
+ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "README.md")
+
+# Who may import whom. A unit is a module or a folder directly in infinitetalk/; the package itself
+# (`infinitetalk.__version__`) is open to all.
+BASE = {"errors", "config", "spec", "progress"}
+PARTS = {"media", "models", "sampling", "weights", "speech", "conditioning"}
+ENGINE = BASE | PARTS | {"pipeline", "runner"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "progress": set(),
+    "config": {"errors"},
+    "spec": {"errors"},
+    "media": BASE,
+    "models": BASE,
+    "sampling": {"spec", "errors", "progress"},
+    "weights": BASE | {"models"},
+    "speech": BASE | {"media"},
+    "conditioning": BASE | {"media", "models", "sampling", "speech"},
+    "pipeline": BASE | PARTS,
+    "runner": ENGINE - {"runner"},
+    "parity": ENGINE,
+    "demo": ENGINE | {"parity"},
+    "cli": ENGINE | {"parity", "demo"},
+}
+TORCH_FREE = ("errors", "config", "spec", "progress", "media")
+HEAVY = {"torch", "transformers", "diffusers"}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def unit_of(module: str) -> str:
+    """`infinitetalk.media.audio` -> `media`; the package itself -> `__init__`."""
+    return [*module.split("."), "__init__"][1]
+
+
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    """Every module that `module` imports anywhere in its text, lazily or for types included."""
+    tree = ast.parse(MODULES[module].read_text("utf-8"))
+    return frozenset(name for node in ast.walk(tree) for name in _named_by(node, module))
+
+
+def _named_by(node: ast.AST, module: str) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = _absolute(node, module)
+        yield base
+        yield from (f"{base}.{a.name}" for a in node.names if f"{base}.{a.name}" in MODULES)
+
+
+def _absolute(node: ast.ImportFrom, module: str) -> str:
+    if node.level == 0:
+        return node.module or ""
+    package = module.split(".")
+    if MODULES[module].name != "__init__.py":
+        package.pop()
+    package = package[: len(package) - node.level + 1]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def reached_from(module: str) -> set[str]:
+    """The module, what it imports, and so on through our own modules; packages run first."""
+    reached: set[str] = set()
+    waiting = {module}
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        parents = {name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)}
+        found = imports_of(name) | parents if name in MODULES else parents
+        waiting |= found - reached
+    return reached
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_import_downward_only(module: str) -> None:
+    unit = unit_of(module)
+    assert unit in MAY_IMPORT, "a new module needs its row in MAY_IMPORT"
+    ours = {unit_of(name) for name in imports_of(module) if name.split(".")[0] == "infinitetalk"}
+    assert ours <= MAY_IMPORT[unit] | {unit, "__init__"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if unit_of(name) in TORCH_FREE])
+def test_media_and_settings_never_reach_torch(module: str) -> None:
+    assert not HEAVY & reached_from(module)
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level modules a fresh interpreter holds after the statement."""
+    report = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    run = subprocess.run(
+        [sys.executable, "-c", report], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    return set(run.stdout.split())
+
+
+def test_importing_the_package_is_free() -> None:
+    assert not loaded_by("import infinitetalk") & {*HEAVY, "numpy"}
+
+
+def test_importing_the_media_modules_loads_no_torch() -> None:
+    media = [name for name in MODULES if unit_of(name) == "media"]
+    assert not loaded_by(f"import {', '.join(media)}") & HEAVY
+
+
+@cache
+def makefile_targets() -> dict[str, str]:
+    """Target -> what `make help` says about it."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    return dict(re.findall(r"^([a-z-]+):.*?## (.+)$", makefile, re.MULTILINE))
+
+
+def test_make_offers_every_promised_target() -> None:
+    assert set(makefile_targets()) == set(TARGETS)
+
+
+def test_make_alone_explains_the_targets() -> None:
+    run = subprocess.run(["make"], check=True, capture_output=True, text=True, cwd=ROOT)
+    for target, meaning in makefile_targets().items():
+        assert re.search(rf"make {target} +{re.escape(meaning)}", run.stdout)
+
+
+def test_ci_runs_the_tests_the_parity_and_the_checks() -> None:
+    script = (ROOT / ".ci/run").read_text("utf-8")
+    calls = re.findall(r"^\s*make (\S+)", script, re.MULTILINE)
+    assert calls == ["test", "parity", "check"]
+    assert "set -euo pipefail" in script
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_the_installed_package_holds_the_demo_assets(name: str) -> None:
+    assert files("infinitetalk.demo").joinpath("assets", name).is_file()
+
+
+def wanted() -> list[Requirement]:
+    """Everything pyproject asks for on a laptop: the engine and the tools of test and check."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    return [Requirement(r) for r in (*project["dependencies"], *extras["test"], *extras["check"])]
+
+
+@cache
+def pinned() -> dict[str, str]:
+    """Package -> version in the lock, as far as its marker holds here."""
+    lines = (ROOT / "requirements/cpu.lock").read_text("utf-8").splitlines()
+    pins = [Requirement(line.split("#")[0]) for line in lines if not line.startswith("#") and line]
+    assert all(re.fullmatch(r"==[^*,]+", str(pin.specifier)) for pin in pins)
+    here = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
+    return {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in here}
+
+
+def torch_version() -> str:
+    installer = (ROOT / "requirements/install.sh").read_text("utf-8")
+    return str(re.findall(r"^TORCH=(\S+)$", installer, re.MULTILINE)[0])
+
+
+@pytest.mark.parametrize("requirement", wanted(), ids=str)
+def test_the_pins_satisfy_the_project(requirement: Requirement) -> None:
+    pins = {**pinned(), "torch": torch_version()}
+    assert pins[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_the_lock_leaves_torch_to_the_installer() -> None:
+    assert not {"torch", "triton"} & set(pinned())
+    assert not [name for name in pinned() if name.startswith(("nvidia-", "cuda-"))]
+
+
+def test_the_lock_names_no_host() -> None:
+    lock = (ROOT / "requirements/cpu.lock").read_text("utf-8")
+    assert not re.search(r"://|^-|--| @ |file:", lock, re.MULTILINE)
