@@ -9,12 +9,10 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil, gcd
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-import librosa
 import numpy as np
 import soundfile
 
@@ -28,14 +26,13 @@ from infinitetalk.errors import (
 from infinitetalk.media import ffmpeg
 from infinitetalk.media.probe import probe, sniff_container
 from infinitetalk.media.publish import publishing
+from infinitetalk.media.resample import resample
 from infinitetalk.spec import MIN_SPEECH_SECONDS, SpeakingOrder
 
 SPEECH_RATE = 16000  # Hz, what wav2vec2 is trained on
 
 _RATES = range(4000, 768001)  # Hz; outside lie broken headers
 _BLOCK_FRAMES = 1 << 17  # samples of every channel decoded at once
-_PIECE_S = 10.0  # length of a resampled piece
-_MARGIN_S = 0.25  # what a piece sees of its neighbours: far longer than the resampling filter
 _WAV_LIMIT_S = (2**32 - 100) / (4 * SPEECH_RATE)  # a wav counts its bytes in 32 bits: 18 hours
 _AU_FLOAT = 6  # the encoding number of big-endian float32
 
@@ -51,8 +48,8 @@ class SpeechInfo:
 def decode_speech(source: Path, target: Path, *, max_seconds: float) -> SpeechInfo:
     """Write the first sound track of `source` to `target` as 16 kHz mono float32 wav.
 
-    Channels are averaged. The samples equal `librosa.resample(whole, res_type="soxr_hq")` within
-    1e-5 although only ten seconds are in memory at once.
+    Channels are averaged. The samples equal the one-shot `librosa.resample` within 1e-5 although
+    only ten seconds are in memory at once.
 
     Raises:
         FileMissing: there is no such file, or it cannot be read.
@@ -65,34 +62,14 @@ def decode_speech(source: Path, target: Path, *, max_seconds: float) -> SpeechIn
     """
     _check_has_sound(source)
     try:
-        with _decoding(source) as (rate, blocks), publishing(target) as part:
-            counted = _Counted(blocks, rate, min(max_seconds, _WAV_LIMIT_S))
-            samples = _write_wav(part, resample(counted, rate))
-            counted.check_long_enough()
+        with publishing(target) as part:
+            with _decoding(source) as (rate, blocks):
+                counted = _Counted(blocks, rate, min(max_seconds, _WAV_LIMIT_S))
+                samples = _write_wav(part, resample(counted, rate, SPEECH_RATE))
+            counted.check_long_enough()  # a decoder that failed has spoken first
     except ffmpeg.FFmpegFailed as failed:
         raise AudioInvalid(f"The sound of {source.name} does not decode.") from failed
     return SpeechInfo(counted.frames / rate, samples)
-
-
-def resample(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:  # s -> s
-    """Mono float32 blocks at `rate` Hz as blocks at 16 kHz, equal to the one-shot resample.
-
-    Each piece starts at a sample that both rates have in common, and is resampled together with
-    a margin on both sides, which is cut off again.
-    """
-    if rate == SPEECH_RATE:
-        yield from blocks
-        return
-    unit = gcd(rate, SPEECH_RATE)
-    step_in, step_out = rate // unit, SPEECH_RATE // unit  # these spans last equally long
-    piece, margin = (ceil(span * rate / step_in) * step_in for span in (_PIECE_S, _MARGIN_S))
-    for before, core, around in _pieces(blocks, piece, margin):
-        resampled = librosa.resample(
-            around, orig_sr=rate, target_sr=SPEECH_RATE, res_type="soxr_hq"
-        )
-        start = before // step_in * step_out
-        # The last piece may end between two samples; the length is rounded up, as librosa does.
-        yield resampled[start : start - (-core * step_out // step_in)]
 
 
 def combine_speakers(first: Path, second: Path, order: SpeakingOrder) -> tuple["Track", "Track"]:
@@ -215,8 +192,8 @@ def _decoding(source: Path) -> Iterator[tuple[int, Iterator[np.ndarray]]]:
 
 def _read_header(pipe: IO[bytes], name: str) -> tuple[int, int]:
     header = pipe.read(24)
-    if len(header) < 24:
-        raise AudioTooShort(f"{name} holds no sound.")
+    if len(header) < 24:  # nothing was decoded
+        return SPEECH_RATE, 1
     magic, data_at, _, encoding, rate, channels = struct.unpack(">4s5I", header)
     assert (magic, encoding) == (b".snd", _AU_FLOAT)
     pipe.read(data_at - 24)
@@ -230,20 +207,6 @@ def _read_mono(pipe: IO[bytes], channels: int) -> Iterator[np.ndarray]:  # s c -
         whole = len(data) // (4 * channels) * channels
         frames = np.frombuffer(data, ">f4", whole).astype(np.float32).reshape(-1, channels)
         yield frames[:, 0] if channels == 1 else frames.mean(axis=1)
-
-
-def _pieces(
-    blocks: Iterable[np.ndarray], piece: int, margin: int
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(samples of margin before it, samples of the piece, the piece between its margins)."""
-    held, before = np.zeros(0, np.float32), 0
-    for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) >= before + piece + margin:
-            yield before, piece, held[: before + piece + margin]
-            held, before = held[before + piece - margin :], margin
-    if len(held) > before:
-        yield before, len(held) - before, held
 
 
 def _write_wav(path: Path, blocks: Iterable[np.ndarray]) -> int:

@@ -18,6 +18,8 @@ from infinitetalk.media.image import check_shape
 from infinitetalk.media.probe import MediaInfo, VideoStream, probe, sniff_container
 from infinitetalk.spec import FPS
 
+_BY_TIME = f"fps={FPS}:start_time=0"
+_EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"  # otherwise all is 1.7 levels too dark
 _WHOLE = 0.9  # of the declared duration must decode, or the file was cut off
 
 
@@ -42,7 +44,7 @@ def check_video(path: Path, max_megapixels: float) -> VideoInfo:
     """
     info, stream = _describe(path, max_megapixels)
     try:
-        frames = ffmpeg.count_frames(_at_25_fps(path, stream, max_megapixels))
+        frames = ffmpeg.count_frames([*_pictures(path, max_megapixels), "-vf", _BY_TIME])
     except ffmpeg.FFmpegFailed as failed:
         raise VideoInvalid(f"{path.name} does not decode.") from failed
     if frames == 0:
@@ -67,7 +69,9 @@ class VideoFrames:
         self._name = path.name
         _, stream = _describe(path, max_megapixels)
         self.height, self.width = stream.display_size
-        self._arguments = _at_25_fps(path, stream, max_megapixels)
+        # The size is forced, because a track may change it half way.
+        chain = f"{_BY_TIME},scale={self.width}:{self.height}:{_EXACT},format=rgb24"
+        self._arguments = [*_pictures(path, max_megapixels), "-vf", chain]
         self._shown, self._index = b"", -1
         self._blocks = self._decode()
 
@@ -92,7 +96,7 @@ class VideoFrames:
 
     def _decode(self) -> Generator[bytes, None, None]:
         size = self.height * self.width * 3
-        raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-fps_mode", "passthrough", "pipe:1"]
+        raw = ["-f", "rawvideo", "-fps_mode", "passthrough", "pipe:1"]
         try:
             with ffmpeg.reading([*self._arguments, *raw]) as pipe:
                 while len(block := pipe.read(size)) == size:
@@ -132,15 +136,12 @@ def _describe(path: Path, max_megapixels: float) -> tuple[MediaInfo, VideoStream
     return info, stream
 
 
-def _at_25_fps(path: Path, stream: VideoStream, max_megapixels: float) -> list[str]:
-    """Arguments that decode the video track to upright square pixels by time."""
-    height, width = stream.display_size
-    # The size is forced, because a track may change it half way; ffmpeg itself turns the picture.
-    chain = f"fps={FPS}:start_time=0,scale={width}:{height}:flags=bicubic+accurate_rnd,setsar=1"
+def _pictures(path: Path, max_megapixels: float) -> list[str]:
+    """Arguments that open the video track; ffmpeg itself turns it upright."""
     # The header is only a claim: the decoder holds the limit as well. Sizes are rounded up to
     # whole blocks there.
     limit = ["-max_pixels", str(int(max_megapixels * 1.2e6) + 65536)]
-    return [*limit, *ffmpeg.opening(path), "-map", "0:V:0", "-vf", chain]
+    return [*limit, *ffmpeg.opening(path), "-map", "0:V:0"]
 
 
 def _is_cut_off(path: Path, info: MediaInfo, decoded_s: float) -> bool:

@@ -5,6 +5,7 @@ the same order and any fragments follow each other without a jump. A resumed job
 with the same bytes as one that was never stopped. Axes: f frames, h height, w width.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +19,10 @@ from infinitetalk.media.soundtrack import Soundtrack, sound_graph
 from infinitetalk.spec import FPS
 
 _TIMESCALE = 12800  # ticks a second in the files: 512 for a frame
-_COLOURS = [
-    *("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"),
-    *("-color_range", "tv"),
-]
-_TO_YUV = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd,format=yuv420p"
+_TO_YUV = (
+    "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int,"
+    "format=yuv420p,setparams=color_primaries=bt709:color_trc=bt709"
+)
 _X264 = [
     *("-c:v", "libx264", "-preset", "medium", "-crf", "18"),
     *("-bf", "0", "-g", "1000000", "-sc_threshold", "0"),
@@ -46,7 +46,7 @@ def write_fragment(frames: np.ndarray, target: Path) -> None:  # f h w 3
     mp4 = ["-video_track_timescale", str(_TIMESCALE), *_NO_TAGS, *_FRAGMENT, "-f", "mp4"]
     with _encoding(), publishing(target) as part:
         ffmpeg.feed(
-            [*source, *_X264, *_COLOURS, *mp4, f"file:{part}"],
+            [*source, *_X264, *mp4, f"file:{part}"],
             (np.ascontiguousarray(frame).data for frame in frames),
         )
 
@@ -96,9 +96,8 @@ def count_frames(path: Path) -> int:
 
 def _playlist(fragments: Sequence[Path]) -> bytes:
     names = (str(path.absolute()).replace("'", r"'\''") for path in fragments)
-    return "".join(
-        ["ffconcat version 1.0\n", *(f"file 'file:{name}'\n" for name in names)]
-    ).encode()
+    lines = ["ffconcat version 1.0", *(f"file 'file:{name}'" for name in names), ""]
+    return os.fsencode("\n".join(lines))
 
 
 def _verify(path: Path, frames: int) -> None:

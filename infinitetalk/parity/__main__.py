@@ -98,6 +98,7 @@ def _report(folder: Path, device: torch.device, dtype: torch.dtype) -> bool:
         return False
     failed = [check for check in checks if not check.passed]
     limited = [check for check in checks if check.limit is not None]
+    free = len(checks) - len(limited)
     for check in failed:
         print(f"{name:<16} FAILED: {check.output} is off by {check.error:.3g} > {check.limit:.3g}")
     if failed or not checks:
@@ -108,7 +109,7 @@ def _report(folder: Path, device: torch.device, dtype: torch.dtype) -> bool:
     worst = max(limited, key=lambda check: check.severity)
     print(
         f"{name:<16} ok  {len(limited)} checks; closest to its limit: {worst.output} "
-        f"{worst.error:.3g} <= {worst.limit:.3g}"
+        f"{worst.error:.3g} <= {worst.limit:.3g}" + (f"; {free} float32 only" if free else "")
     )
     return True
 

@@ -8,9 +8,10 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from infinitetalk.media.audio import resample
+from infinitetalk.media.audio import SPEECH_RATE
 from infinitetalk.media.image import nearest
 from infinitetalk.media.loudness import measure, normalise
+from infinitetalk.media.resample import resample
 from infinitetalk.models.attention import sdpa
 from infinitetalk.models.audio_encoder import AudioEncoder, AudioEncoderConfig, reference_frames
 from infinitetalk.models.audio_projection import group_windows
@@ -248,11 +249,24 @@ def text_case(case: Case) -> Iterator[Check]:
         golden = case.outputs["bucket_of_relative_position"]
         reach = len(golden) // 2
         attention = encoder.net.encoder.block[0].layer[0].SelfAttention
-        buckets = attention._relative_position_bucket(torch.arange(-reach, reach + 1))
+        positions = torch.arange(-reach, reach + 1, device=case.device)
+        buckets = attention._relative_position_bucket(positions)
         yield from case.compare("bucket_of_relative_position", buckets)
+        yield from case.compare_present(_position_bias(case, attention))
     samples = case.info.get("text_cleaning", [])
     clean = all(clean_prompt(sample["text"]) == sample["cleaned"] for sample in samples)
     yield case.agree("text_cleaning", clean)
+
+
+def _position_bias(case: Case, attention: Any) -> Iterator[tuple[str, Tensor]]:
+    """The first rows of the first block's relative position bias."""
+    output = "block0_pos_bias_first_rows"
+    if output in case.outputs:
+        _, rows, columns = case.outputs[output].shape
+        positions = torch.arange(columns, device=case.device)
+        relative = positions[None] - positions[:rows, None]
+        bias = attention.relative_attention_bias(attention._relative_position_bucket(relative))
+        yield output, bias.permute(2, 0, 1)
 
 
 def image_case(case: Case) -> Iterator[Check]:
@@ -311,7 +325,9 @@ def _waveform_checks(case: Case) -> Iterator[Check]:
     path = case.folder / str(case.info["files"].get("wav", ""))
     if path.is_file():
         samples, rate = soundfile.read(path, dtype="float32")
-        loaded = torch.cat([torch.from_numpy(block.copy()) for block in resample([samples], rate)])
+        loaded = torch.cat(
+            [torch.from_numpy(block.copy()) for block in resample([samples], rate, SPEECH_RATE)]
+        )
         yield from case.compare_present([("loaded_16k", loaded)])
     for prefix, stored in (("", case.outputs), ("second_", case.inputs)):
         key = f"{prefix}audio_16k" if prefix else "loaded_16k"

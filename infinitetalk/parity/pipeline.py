@@ -10,8 +10,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from infinitetalk.conditioning import Conditioner, Heard, Picture, Scene, Texts, View
-from infinitetalk.media.image import choose_bucket
+from infinitetalk.conditioning import (
+    Conditioner,
+    Heard,
+    Picture,
+    Scene,
+    Texts,
+    View,
+    latent_size,
+)
+from infinitetalk.media.image import choose_bucket, cover_crop_mask, nearest
 from infinitetalk.media.regions import latent_masks, region_masks
 from infinitetalk.models.image_encoder import ImageEncoderConfig
 from infinitetalk.models.transformer import InfiniteTalkTransformer
@@ -21,6 +29,7 @@ from infinitetalk.parity.networks import make, transformer_config
 from infinitetalk.parity.sampling import table_of
 from infinitetalk.pipeline import WindowRenderer
 from infinitetalk.progress import ProgressMeter
+from infinitetalk.sampling.schedule import timesteps
 from infinitetalk.sampling.windows import ReferencePlan, plan_reference
 from infinitetalk.spec import Apg, Box, GenerationSpec
 from infinitetalk.speech import EmbeddedSpeech
@@ -147,23 +156,28 @@ def _run_checks(case: Case, networks: _Networks, name: str, run: dict[str, Any])
         window = pixels.window
         frames.append(pixels.frames[:, window.first_new : window.last_new].cpu())
         chunk = f"{name}.chunk{window.index}"
-        view = conditioner.view(window.start)
+        view, clip = conditioner.view(window.start), conditioner.pixels(window.start)
+        features = networks.image_encoder(clip[None])
+        outputs = _window_outputs(chunk, recorder, view, features, run["branch_order"])
+        yield from case.compare_present(outputs)
         yield from case.compare_present(
             (
                 (f"{chunk}.final_latent", pixels.latent[0]),
-                (f"{chunk}.y", view.latent),
                 (f"{chunk}.frames_from_vae", pixels.frames),
             )
         )
-        yield from case.compare_present(_steps(chunk, recorder, view, run["branch_order"]))
+        if f"{chunk}.motion_latent" in case.outputs:
+            golden = case.outputs[f"{chunk}.motion_latent"]
+            start = recorder.latents[0][:, : golden.shape[1]]
+            yield from case.compare(f"{chunk}.motion_latent", start, golden)
         recorder.latents.clear()
         recorder.predictions.clear()
     yield from case.compare(f"{name}.frames", torch.cat(frames, 1))
-    yield from case.compare_present(_masks(name, spec, scene, run, size, conditioner))
+    yield from case.compare_present(_inputs(name, spec, scene, run["persons"], size))
 
 
-def _steps(
-    chunk: str, recorder: _Recorder, view: View, branches: list[str]
+def _window_outputs(
+    chunk: str, recorder: _Recorder, view: View, clip: Tensor, branches: list[str]
 ) -> Iterator[tuple[str, Tensor]]:
     count = len(branches)
     for index, prediction in enumerate(recorder.predictions):
@@ -171,22 +185,20 @@ def _steps(
         yield f"{chunk}.step{step}.pred_{branches[branch]}", prediction
         if branch == 0:
             yield f"{chunk}.step{step}.latent_in", recorder.latents[index]
-    if chunk.endswith("chunk0"):
-        yield f"{chunk}.motion_latent", view.first_frame[0]
+    yield f"{chunk}.y", view.latent
+    yield f"{chunk}.clip_fea_sum4", clip[..., :4]
 
 
-def _masks(
-    name: str,
-    spec: GenerationSpec,
-    scene: Scene,
-    run: dict[str, Any],
-    size: tuple[int, int],
-    conditioner: Conditioner,
+def _inputs(
+    name: str, spec: GenerationSpec, scene: Scene, persons: int, size: tuple[int, int]
 ) -> Iterator[tuple[str, Tensor]]:
-    masks = region_masks(scene.height, scene.width, spec.boxes, run["persons"])
-    if run["persons"] > 1:
-        masks = latent_masks(masks, size, conditioner.latent_size[1:])
-        yield f"{name}.ref_target_masks", torch.from_numpy(masks)
+    masks = region_masks(scene.height, scene.width, spec.boxes, persons)
+    _, height, width = latent_size(spec.window, size)
+    latent = (
+        cover_crop_mask(masks, size) if persons == 1 else latent_masks(masks, size, (height, width))
+    )
+    yield f"{name}.ref_target_masks", torch.tensor(nearest(latent, (height, width)))
+    yield f"{name}.timesteps", timesteps(spec.steps, spec.shift)[:-1]
 
 
 def _conditioner(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,12 @@ from infinitetalk.parity.case import Case, Check
 from infinitetalk.sampling.color import match_color
 from infinitetalk.sampling.guidance import Branch, ProjectedGuidance, combine
 from infinitetalk.sampling.schedule import add_noise, euler_step, timesteps
-from infinitetalk.sampling.step_cache import COEFFICIENTS_480, COEFFICIENTS_720, plan_steps
+from infinitetalk.sampling.step_cache import (
+    COEFFICIENTS_480,
+    COEFFICIENTS_720,
+    plan_steps,
+    relative_change,
+)
 from infinitetalk.sampling.windows import plan_reference
 from infinitetalk.spec import BUCKETS_480, BUCKETS_720, Apg, BucketTable
 from infinitetalk.weights.lora import PREFIX, merge, read_lora
@@ -81,7 +87,10 @@ def step_cache_case(case: Case) -> Iterator[Check]:
         if f"{key}.correct_calc" not in case.outputs:
             continue
         coefficients = COEFFICIENTS_720 if run["size"].endswith("720") else COEFFICIENTS_480
-        modulations = list(case.inputs[f"e0_s{run['steps']}_shift{run['shift']}"])
+        schedule = f"s{run['steps']}_shift{run['shift']}"
+        modulations = list(case.inputs[f"e0_{schedule}"])
+        changes = [relative_change(b, a) for a, b in pairwise(modulations)]
+        yield from case.compare_present([(f"relative_l1_{schedule}", torch.tensor(changes))])
         plan = plan_steps(modulations, run["threshold"], coefficients)
         yield from case.compare(f"{key}.correct_calc", torch.tensor(plan.is_computed))
         yield from case.compare_present(

@@ -65,7 +65,7 @@ TOLERANCES: Mapping[str, tuple[tuple[str, Tolerance], ...]] = {
         (r".*\.timesteps", Tolerance(max_abs=1e-3)),
         (r".*", Tolerance(max_abs=5e-4)),
     ),
-    "teacache": ((r".*accumulated", Tolerance(max_abs=1e-4)), (r".*", EXACT)),
+    "teacache": ((r".*accumulated|relative_l1.*", Tolerance(max_abs=1e-4)), (r".*", EXACT)),
     "manifests": ((r".*", EXACT),),
 }
 

@@ -60,7 +60,7 @@ def plan_steps(
     total = 0.0
     for step, modulation in enumerate(modulations):
         if step >= WARMUP_STEPS:
-            change = _relative_change(modulation, modulations[step - 1])
+            change = relative_change(modulation, modulations[step - 1])
             total += float(np.polyval(coefficients, change))
         computed.append(step < WARMUP_STEPS or total >= threshold)
         total = 0.0 if computed[-1] else total
@@ -68,7 +68,8 @@ def plan_steps(
     return StepPlan(tuple(computed), tuple(accumulated))
 
 
-def _relative_change(now: Tensor, before: Tensor) -> float:
+def relative_change(now: Tensor, before: Tensor) -> float:
+    """Mean absolute change over the mean absolute value before."""
     return float((now - before).abs().mean() / before.abs().mean())
 
 

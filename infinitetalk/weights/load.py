@@ -17,12 +17,11 @@ from infinitetalk.models.text_encoder import PromptTokenizer, TextEncoder
 from infinitetalk.models.transformer import InfiniteTalkTransformer
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.weights.convert import build, from_original
+from infinitetalk.weights.model_config import ModelConfig, read_model_config
 from infinitetalk.weights.prepared import (
     TOKENIZER,
     Manifest,
-    ModelConfig,
     read_manifest,
-    read_model_config,
     verify,
     weights_file,
 )

@@ -10,6 +10,7 @@
         verified.json               sizes and times of the files whose hashes were found right
 
 The manifest is written last, and the folder appears under its name only when complete.
+This module needs no torch.
 """
 
 import hashlib
@@ -19,29 +20,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from infinitetalk.errors import WeightsCorrupt, WeightsMissing
-from infinitetalk.weights.convert import COMPONENTS
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MODEL = "model.json"
 TOKENIZER = "tokenizer.json"
 VERIFIED = "verified.json"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    """Sizes of all networks of one model; each field is a config class of `infinitetalk.models`."""
-
-    transformer: Any
-    vae: Any
-    text_encoder: Any
-    image_encoder: Any
-    audio_encoder: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +114,17 @@ def read_manifest(folder: Path) -> Manifest:
         raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is incomplete.") from error
 
 
+def prepared_folders(weights: Path) -> dict[Path, Manifest]:
+    """All prepared models below the weights folder; the manifest says which preset each is for."""
+    found = {}
+    for manifest in sorted(weights.glob(f"*/{MANIFEST}")):
+        try:
+            found[manifest.parent] = read_manifest(manifest.parent)
+        except WeightsCorrupt:
+            continue  # not a model of this version; loading it by name says why
+    return found
+
+
 def verify(folder: Path, manifest: Manifest, *, deep: bool = False) -> None:
     """Check sizes always, hashes once for every state of a file (or again when `deep`).
 
@@ -144,32 +143,6 @@ def verify(folder: Path, manifest: Manifest, *, deep: bool = False) -> None:
             raise WeightsCorrupt(f"The weights file {folder.name}/{name} is altered.")
     if stamps != found and os.access(folder, os.W_OK):  # a read-only folder is hashed each time
         (folder / VERIFIED).write_text(json.dumps(found))
-
-
-def write_model_config(folder: Path, config: ModelConfig) -> None:
-    values = {name: asdict(getattr(config, name)) for name in COMPONENTS}
-    (folder / MODEL).write_text(json.dumps(values, indent=1))
-
-
-def read_model_config(folder: Path) -> ModelConfig:
-    """Sizes of the networks in a prepared folder.
-
-    Raises:
-        WeightsCorrupt: `model.json` does not describe a model of this version.
-    """
-    try:
-        values = json.loads((folder / MODEL).read_text())
-        return ModelConfig(**{name: _config(name, values[name]) for name in COMPONENTS})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsCorrupt(f"{MODEL} of {folder.name} is unreadable.") from error
-
-
-def _config(component: str, values: Mapping[str, Any]) -> Any:
-    kind = COMPONENTS[component].config
-    names = {item.name for item in fields(kind)}
-    if names != values.keys():
-        raise KeyError(component)
-    return kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
 
 
 def _read_stamps(folder: Path) -> Any:

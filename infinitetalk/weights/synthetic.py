@@ -5,7 +5,8 @@ They pass through the same prepared format, converters and loader as the release
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -20,13 +21,12 @@ from infinitetalk.models.text_encoder import TextEncoderConfig
 from infinitetalk.models.transformer import TransformerConfig
 from infinitetalk.models.vae import VAEConfig
 from infinitetalk.weights.convert import COMPONENTS, build, to_original
+from infinitetalk.weights.model_config import ModelConfig, write_model_config
 from infinitetalk.weights.prepared import (
     TOKENIZER,
-    ModelConfig,
     preparing,
     weights_file,
     write_manifest,
-    write_model_config,
 )
 
 SEED = 20250819
@@ -83,12 +83,18 @@ def _demo(vocabulary: int) -> ModelConfig:
 SIZES: Mapping[str, Callable[[int], ModelConfig]] = {"tiny": _tiny, "demo": _demo}
 
 
+def folder_name(preset: str) -> str:
+    """A name that changes with recipe, sizes or tokenizer: an outdated folder is not used."""
+    with _tokenizer() as path:
+        parts = (RECIPE, repr(_config(preset, path)), path.read_text())
+    return f"{preset}-{hashlib.sha256(''.join(parts).encode()).hexdigest()[:12]}"
+
+
 def write_synthetic(preset: str, folder: Path) -> None:
     """Write the prepared folder of `tiny` or `demo`."""
-    with preparing(folder) as part, as_file(files("infinitetalk.demo")) as demo:
-        shutil.copyfile(demo / "assets" / TOKENIZER, part / TOKENIZER)
-        vocabulary = Tokenizer.from_file(str(part / TOKENIZER)).get_vocab_size()
-        config = SIZES[preset](vocabulary)
+    with preparing(folder) as part, _tokenizer() as tokenizer:
+        shutil.copyfile(tokenizer, part / TOKENIZER)
+        config = _config(preset, tokenizer)
         for name in COMPONENTS:
             sizes = getattr(config, name)
             shapes = to_original(name, sizes, build(name, sizes, "meta").state_dict())
@@ -96,6 +102,16 @@ def write_synthetic(preset: str, folder: Path) -> None:
             save_file(weights, part / weights_file(name))
         write_model_config(part, config)
         write_manifest(part, preset, "bfloat16", 2, RECIPE)
+
+
+@contextmanager
+def _tokenizer() -> Iterator[Path]:
+    with as_file(files("infinitetalk.demo") / "assets" / TOKENIZER) as path:
+        yield path
+
+
+def _config(preset: str, tokenizer: Path) -> ModelConfig:
+    return SIZES[preset](Tokenizer.from_file(str(tokenizer)).get_vocab_size())
 
 
 def random_weight(key: str, shape: torch.Size) -> Tensor:

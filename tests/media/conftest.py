@@ -32,14 +32,14 @@ def make() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def make_clip(make: Callable[..., Path]) -> Callable[..., Path]:
-    """A video whose brightness tells the time: grey level 80 * seconds (`times` turns it back)."""
+    """A video whose brightness tells the time: luma 16 + 80 * seconds."""
 
     def clip(
         path: Path, *encode: object, rate: str = "25", seconds: float = 2, filters: str = "null"
     ) -> Path:
-        source = f"color=black:size=64x48:rate={rate}:duration={seconds},format=gbrp"
-        level = f"geq=r='80*T':g='80*T':b='80*T',{filters}"
-        picked = encode or ("-c:v", "libx264", "-qp", "4", "-preset", "ultrafast")
+        source = f"color=black:size=64x48:rate={rate}:duration={seconds},format=yuv420p"
+        level = f"geq=lum='16+80*T':cb=128:cr=128,{filters}"
+        picked = encode or ("-c:v", "libx264", "-qp", "1", "-preset", "ultrafast")
         shape = ("-pix_fmt", "yuv420p", "-fps_mode", "passthrough")
         return make("-f", "lavfi", "-i", f"{source},{level}", *shape, *picked, path)
 

@@ -70,8 +70,6 @@ def test_files_that_name_other_files_are_never_opened(
 
 
 @pytest.mark.parametrize("name", ["http:x.mp4", "-y", "concat:a|b", "a'b.mp4", "%03d.mp4", "ü 唇"])
-def test_a_name_is_only_a_name(
-    tmp_path: Path, make_clip: Callable[..., Path], name: str
-) -> None:
+def test_a_name_is_only_a_name(tmp_path: Path, make_clip: Callable[..., Path], name: str) -> None:
     clip = make_clip(tmp_path / "clip.mp4", seconds=0.2).rename(tmp_path / name)
     assert "Video: h264" in (ffmpeg.banner(clip) or "")

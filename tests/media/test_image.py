@@ -104,7 +104,9 @@ def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
     assert (loaded[0, 0].tolist(), loaded[0, 31].tolist()) == ([255] * 3, [10, 20, 30])
 
 
-@pytest.mark.parametrize(("side", "limit"), [(100_000, 40), (12_000, 40), (12_000, 1000), (64, 0.004)])
+@pytest.mark.parametrize(
+    ("side", "limit"), [(100_000, 40), (12_000, 40), (12_000, 1000), (64, 0.004)]
+)
 def test_too_many_pixels_are_refused_before_decoding(
     tmp_path: Path, side: int, limit: float
 ) -> None:
@@ -120,6 +122,11 @@ def test_an_animation_is_refused(tmp_path: Path, kind: str) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=100)
     with pytest.raises(UnsupportedMedia):
         load(path)
+
+
+def test_a_photo_with_a_second_picture_is_no_animation(tmp_path: Path) -> None:
+    corners().save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[corners()])
+    assert load(tmp_path / "a.jpg").shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "BMP", "ICO", "PDF", "EPS", "PPM", "TGA", "AVIF"])

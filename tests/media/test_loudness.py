@@ -28,7 +28,9 @@ def test_a_quiet_voice_is_lifted_as_in_the_reference(golden: Path) -> None:
     assert np.allclose(wave * measure([wave]).gain, wanted, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("at", [(1,), (1599, 1600, 1601), (7, 9000, 9001), tuple(range(0, 36480, 411))])
+@pytest.mark.parametrize(
+    "at", [(1,), (1599, 1600, 1601), (7, 9000, 9001), tuple(range(0, 36480, 411))]
+)
 def test_the_level_does_not_depend_on_the_blocks(golden: Path, at: tuple[int, ...]) -> None:
     wave = load_file(golden / "case_wav2vec/outputs.safetensors")["loaded_16k"]
     whole, parts = measure([wave]), measure(split(wave, *at))

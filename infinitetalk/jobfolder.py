@@ -1,0 +1,163 @@
+"""The folder of one job: its inputs as our own files, fragments, checkpoint and result.
+
+    <folder>/
+        job.json                 the spec; written when the inputs are complete
+        lock                     held by the process that renders
+        input/scene.png          the picture, upright RGB; or input/scene.video, as it was given
+        input/speech_N.wav       what the model hears: 16 kHz mono
+        input/sound_N            what the viewer hears: as it was given
+        fragments/00000.m4s ...  one for every finished window
+        checkpoint.safetensors   where to continue
+        result.mp4
+
+Every file appears whole or not at all. A job is taken up again from this folder alone.
+"""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from infinitetalk.config import Settings
+from infinitetalk.errors import InvalidInput
+from infinitetalk.media.audio import decode_speech
+from infinitetalk.media.image import load_portrait
+from infinitetalk.media.probe import sniff_kind
+from infinitetalk.media.publish import publishing
+from infinitetalk.media.regions import region_masks
+from infinitetalk.media.soundtrack import Soundtrack
+from infinitetalk.media.video import check_video
+from infinitetalk.spec import GenerationSpec, spec_from_json
+
+FORMAT = 1
+MAX_SPEAKERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class JobFolder:
+    """Names inside a job's folder."""
+
+    root: Path
+
+    @property
+    def picture(self) -> Path:
+        return self.root / "input" / "scene.png"
+
+    @property
+    def video(self) -> Path:
+        return self.root / "input" / "scene.video"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint.safetensors"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.mp4"
+
+    @property
+    def job(self) -> Path:
+        return self.root / "job.json"
+
+    def speech(self, speaker: int) -> Path:
+        return self.root / "input" / f"speech_{speaker}.wav"
+
+    def sound(self, speaker: int) -> Path:
+        return self.root / "input" / f"sound_{speaker}"
+
+    def fragment(self, window: int) -> Path:
+        return self.root / "fragments" / f"{window:05d}.m4s"
+
+    @property
+    def speakers(self) -> tuple[int, ...]:
+        """Numbers of the voices that are there, from 1."""
+        return tuple(n for n in range(1, MAX_SPEAKERS + 1) if self.speech(n).exists())
+
+    def soundtrack(self, spec: GenerationSpec) -> Soundtrack:
+        """What the viewer hears."""
+        paths = [self.sound(n) for n in self.speakers]
+        return Soundtrack(paths[0], paths[1] if len(paths) > 1 else None, spec.order)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def create_job(
+    folder: JobFolder, spec: GenerationSpec, scene: Path, voices: Sequence[Path], settings: Settings
+) -> None:
+    """Check the media of a job and put them into its folder; on failure nothing is left.
+
+    Args:
+        scene: a picture or a video.
+        voices: recordings, or videos with sound; one or two.
+
+    Raises:
+        InvalidInput: a file or a box is not what can be rendered.
+        StorageFull: the disk has no room.
+    """
+    try:
+        (folder.root / "input").mkdir(parents=True)
+        height, width = _take_scene(folder, scene, settings)
+        region_masks(height, width, spec.boxes, len(voices))  # refuses boxes outside the picture
+        for number, voice in enumerate(voices, 1):
+            decode_speech(voice, folder.speech(number), max_seconds=settings.max_audio_seconds)
+            _copy(voice, folder.sound(number))
+        (folder.root / "fragments").mkdir()
+        with publishing(folder.job) as part:
+            part.write_text(json.dumps({"format": FORMAT, "spec": spec.to_json()}, indent=1))
+    except BaseException:
+        folder.remove()
+        raise
+
+
+def read_job(folder: JobFolder) -> GenerationSpec:
+    """The spec of a job folder.
+
+    Raises:
+        InvalidInput: the folder holds no complete job of this version.
+    """
+    try:
+        job = json.loads(folder.job.read_text())
+        if job["format"] != FORMAT:
+            raise InvalidInput(f"{folder.root.name} was written by another version.")
+        return spec_from_json(job["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{folder.root.name} holds no job that could be resumed.") from error
+
+
+@contextmanager
+def locked(folder: JobFolder) -> Iterator[None]:
+    """Hold the folder against other processes; a killed holder frees it.
+
+    Raises:
+        InvalidInput: another process is rendering this job.
+    """
+    with (folder.root / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidInput(f"Another process is rendering {folder.root.name}.") from None
+        yield
+
+
+def _take_scene(folder: JobFolder, scene: Path, settings: Settings) -> tuple[int, int]:
+    """Height and width of the scene, now in the folder."""
+    if sniff_kind(scene) == "image":
+        pixels = load_portrait(scene, max_megapixels=settings.max_image_megapixels)
+        with publishing(folder.picture) as part:
+            Image.fromarray(pixels).save(part, format="PNG", compress_level=1)
+        height, width, _ = pixels.shape
+        return height, width
+    info = check_video(scene, settings.max_video_megapixels)
+    _copy(scene, folder.video)
+    return info.height, info.width
+
+
+def _copy(source: Path, target: Path) -> None:
+    with publishing(target) as part:
+        shutil.copyfile(source, part)

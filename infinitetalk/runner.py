@@ -1,0 +1,268 @@
+"""Jobs, one after another, on one loaded model: from a job folder to its result.
+
+After every window its fragment is published, then the checkpoint; a killed job continues with the
+window after that. Encoding a window overlaps the next one's denoising. At the end the fragments are
+joined by stream copy, whether the job was interrupted or not, so both give the same frames.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from infinitetalk import __version__
+from infinitetalk.checkpoint import Checkpoint, Identity, load_checkpoint, save_checkpoint
+from infinitetalk.conditioning import Picture, Scene
+from infinitetalk.config import Settings
+from infinitetalk.errors import DeviceUnavailable, InvalidInput, OutOfMemory
+from infinitetalk.jobfolder import JobFolder, locked
+from infinitetalk.media.audio import SPEECH_RATE, SpeechFile, Track, combine_speakers
+from infinitetalk.media.video import VideoFrames
+from infinitetalk.media.writer import join, write_fragment
+from infinitetalk.pipeline import InfiniteTalkPipeline, Rendered, video_frames
+from infinitetalk.progress import Canceling, OnProgress, Progress, Stage
+from infinitetalk.sampling.windows import WindowPlan
+from infinitetalk.spec import FPS, GenerationSpec
+from infinitetalk.weights.load import load_model
+from infinitetalk.weights.locate import locate_weights
+from infinitetalk.weights.memory_plan import plan_memory
+from infinitetalk.weights.prepared import Manifest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished job."""
+
+    path: Path
+    frames: int
+    windows: int
+    resumed_at: int  # the first window rendered in this run
+
+    @property
+    def duration_s(self) -> float:
+        return self.frames / FPS
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`: cpu, cuda, cuda:N, or auto.
+
+    Raises:
+        DeviceUnavailable: it is not on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceUnavailable(f"The device {name} is not on this machine.") from error
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """Arithmetic of the transformer: bfloat16 on a GPU, float32 on a CPU, unless named."""
+    if name == "auto":
+        name = "bfloat16" if device.type == "cuda" else "float32"
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
+
+
+def fits_gpu(manifest: Manifest, settings: Settings) -> bool:
+    """Whether the chosen device is a GPU whose memory holds these weights and a window."""
+    device = choose_device(settings.device)
+    if device.type != "cuda":
+        return False
+    return plan_memory(manifest.preset, choose_precision(settings.precision, device), device).fits
+
+
+class Runner:
+    """One loaded model and the jobs it runs."""
+
+    def __init__(self, pipeline: InfiniteTalkPipeline) -> None:
+        self._pipeline = pipeline
+
+    @classmethod
+    def load(
+        cls, preset: str, settings: Settings, on_component: Callable[[str], None] = lambda _: None
+    ) -> "Runner":
+        """Load the prepared weights of a preset.
+
+        Raises:
+            WeightsMissing, WeightsCorrupt: there are no good prepared weights.
+            DeviceUnavailable, AttentionUnavailable: the settings do not fit this machine.
+        """
+        folder = locate_weights(preset, settings.weights_folder)
+        device = choose_device(settings.device)
+        precision = choose_precision(settings.precision, device)
+        model = load_model(folder, device, precision, on_component=on_component)
+        return cls(InfiniteTalkPipeline(model, settings.attention))
+
+    def run(
+        self,
+        folder: JobFolder,
+        spec: GenerationSpec,
+        *,
+        on_progress: OnProgress = lambda _: None,
+        canceling: Canceling = lambda: False,
+    ) -> Result:
+        """Render a job, or the rest of it.
+
+        Raises:
+            Canceled: `canceling` said so; the finished windows stay in the folder.
+            RenderFailed: rendering went wrong.
+            StorageFull: the disk has no room.
+        """
+        with locked(folder), _translated(), ExitStack() as stack:
+            voices = [stack.enter_context(track.open()) for track in _tracks(folder, spec)]
+            frames = video_frames(spec, voices[0].samples / SPEECH_RATE)
+            plan = WindowPlan(frames, spec.window, spec.motion_frames)
+            scene = stack.enter_context(_open_scene(folder))
+            first = self._render(folder, spec, scene, voices, plan, on_progress, canceling)
+            on_progress(Progress(Stage.WRITING, plan.count, plan.count, fraction=1.0))
+            self._join(folder, spec, plan)
+        return Result(folder.result, frames, plan.count, first)
+
+    def _render(
+        self,
+        folder: JobFolder,
+        spec: GenerationSpec,
+        scene: Scene,
+        voices: list[SpeechFile],
+        plan: WindowPlan,
+        on_progress: OnProgress,
+        canceling: Canceling,
+    ) -> int:
+        """Render what is missing and return the window it started with."""
+        identity = Identity(spec.fingerprint, self._pipeline.weights_fingerprint, __version__)
+        checkpoint = _usable_checkpoint(folder, identity)
+        first = checkpoint.window if checkpoint else 0
+        if first < plan.count:
+            windows = self._pipeline.render(
+                spec,
+                scene,
+                voices,
+                plan,
+                first_window=first,
+                motion=checkpoint.motion if checkpoint else None,
+                on_progress=on_progress,
+                canceling=canceling,
+            )
+            with _WindowWriter(folder, identity) as writer:
+                for rendered in windows:
+                    writer.write(rendered)
+        return first
+
+    def _join(self, folder: JobFolder, spec: GenerationSpec, plan: WindowPlan) -> None:
+        fragments = [folder.fragment(index) for index in range(plan.count)]
+        sound = folder.soundtrack(spec)
+        tags = disclosure(spec)
+        join(fragments, sound, folder.result, frames=plan.frames, metadata=tags)
+
+
+def disclosure(spec: GenerationSpec) -> Mapping[str, str]:
+    """Metadata saying in words and for machines that the video was generated."""
+    facts = {"ai_generated": True, "model": "InfiniteTalk", "preset": spec.preset}
+    comment = json.dumps({**facts, "version": __version__})
+    return {"description": "AI-generated video (InfiniteTalk)", "comment": comment}
+
+
+class _WindowWriter:
+    """Publishes finished windows in the background, in order, at most one behind."""
+
+    def __init__(self, folder: JobFolder, identity: Identity) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._executor = ThreadPoolExecutor(1, "window-writer")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> "_WindowWriter":
+        return self
+
+    def write(self, rendered: Rendered) -> None:
+        """Queue a window; raises what went wrong with the one before."""
+        self._wait()
+        self._pending = self._executor.submit(self._publish, rendered)
+
+    def _publish(self, rendered: Rendered) -> None:
+        index = rendered.window.index
+        write_fragment(rendered.frames, self._folder.fragment(index))
+        checkpoint = Checkpoint(index + 1, rendered.motion)
+        save_checkpoint(self._folder.checkpoint, checkpoint, self._identity)
+
+    def _wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._executor.shutdown(wait=True)
+        if kind is None:
+            self._wait()
+
+
+def _usable_checkpoint(folder: JobFolder, identity: Identity) -> Checkpoint | None:
+    checkpoint = load_checkpoint(folder.checkpoint, identity)
+    if checkpoint is None:
+        return None
+    if not all(folder.fragment(index).exists() for index in range(checkpoint.window)):
+        log.warning("A fragment is missing: the job starts again at its first window.")
+        return None
+    return checkpoint
+
+
+def _tracks(folder: JobFolder, spec: GenerationSpec) -> tuple[Track, ...]:
+    """The voices on the time line of the video."""
+    paths = [folder.speech(number) for number in folder.speakers]
+    if not paths:
+        raise InvalidInput(f"{folder.root.name} holds no speech.")
+    if len(paths) == 2:
+        return combine_speakers(paths[0], paths[1], spec.order)
+    with SpeechFile(paths[0]) as voice:
+        return (Track(paths[0], 0, voice.samples),)
+
+
+@contextmanager
+def _open_scene(folder: JobFolder) -> Iterator[Scene]:
+    if folder.picture.exists():
+        with Image.open(folder.picture, formats=("PNG",)) as image:
+            yield Picture(np.asarray(image.convert("RGB")))
+        return
+    # its size was checked when it came into the folder
+    with VideoFrames(folder.video, max_megapixels=float("inf")) as frames:
+        yield _Film(frames)
+
+
+@dataclass(frozen=True, slots=True)
+class _Film:
+    """A video as a scene."""
+
+    frames: VideoFrames
+    is_still: bool = False
+
+    @property
+    def height(self) -> int:
+        return self.frames.height
+
+    @property
+    def width(self) -> int:
+        return self.frames.width
+
+    def frame(self, index: int) -> np.ndarray:
+        return self.frames.frame(index)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Errors of the device as ours."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory("The GPU ran out of memory while rendering.") from error
