@@ -63,6 +63,7 @@ class ProgressMeter:
         self._step = 0
         self._skipped = 0
         self._started: float | None = None
+        self._fraction = 0.0  # never falls, although a window may be rendered again
 
     def stage(self, stage: Stage, window: int | None = None) -> None:
         """A stage begins; denoising says of which window (counted from 0)."""
@@ -81,6 +82,7 @@ class ProgressMeter:
 
     def _emit(self, stage: Stage) -> None:
         total = self._windows * self._steps
+        self._fraction = max(self._fraction, self._done / total)
         self._report(
             Progress(
                 stage,
@@ -89,7 +91,7 @@ class ProgressMeter:
                 self._step,
                 self._steps,
                 self._skipped,
-                self._done / total,
+                self._fraction,
                 self._eta(total),
             )
         )

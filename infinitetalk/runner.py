@@ -37,6 +37,8 @@ from infinitetalk.weights.prepared import Manifest
 
 log = logging.getLogger(__name__)
 
+ANY_MEGAPIXELS = 1000.0  # the size of a video is checked when it comes into the job folder
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -235,8 +237,7 @@ def _open_scene(folder: JobFolder) -> Iterator[Scene]:
         with Image.open(folder.picture, formats=("PNG",)) as image:
             yield Picture(np.asarray(image.convert("RGB")))
         return
-    # its size was checked when it came into the folder
-    with VideoFrames(folder.video, max_megapixels=float("inf")) as frames:
+    with VideoFrames(folder.video, max_megapixels=ANY_MEGAPIXELS) as frames:
         yield _Film(frames)
 
 

@@ -69,7 +69,7 @@ BUCKETS_DEMO: BucketTable = {
     "1.29": (144, 112),
     "1.67": (160, 96),
 }
-BUCKETS_TINY: BucketTable = {"0.67": (32, 48), "1.00": (32, 32), "1.50": (48, 32)}
+BUCKETS_TINY: BucketTable = {"0.75": (48, 64), "1.00": (48, 48), "1.33": (64, 48)}
 
 DEFAULT_PROMPT = "A person looks into the camera and talks."
 DEFAULT_NEGATIVE_PROMPT = (
@@ -164,8 +164,8 @@ PRESETS: Mapping[str, Preset] = {
             40,
             1.0,
             1.0,
-            {"32p": 3.0},
-            {"32p": BUCKETS_TINY},
+            {"48p": 3.0},
+            {"48p": BUCKETS_TINY},
             window=33,
             motion_frames=5,
         ),
@@ -212,7 +212,7 @@ def spec_from_json(fields: Mapping[str, object]) -> GenerationSpec:
     """The inverse of `GenerationSpec.to_json`.
 
     Raises:
-        TypeError, ValueError: the fields are not a spec of this version.
+        KeyError, TypeError, ValueError: the fields are not a spec of this version.
     """
     values = dict(fields)
     values["order"] = SpeakingOrder(str(values["order"]))

@@ -48,8 +48,8 @@ class SpeechInfo:
 def decode_speech(source: Path, target: Path, *, max_seconds: float) -> SpeechInfo:
     """Write the first sound track of `source` to `target` as 16 kHz mono float32 wav.
 
-    Channels are averaged. The samples equal the one-shot `librosa.resample` within 1e-5 although
-    only ten seconds are in memory at once.
+    Channels are averaged. At all usual rates the samples equal the one-shot `librosa.resample`
+    within 1e-5 although only ten seconds are in memory at once.
 
     Raises:
         FileMissing: there is no such file, or it cannot be read.

@@ -52,6 +52,7 @@ def load_portrait(path: Path, *, max_megapixels: float) -> np.ndarray:  # -> h w
     """
     if not is_picture(path):
         raise UnsupportedMedia(f"{path.name} is no JPEG, PNG or WebP picture.")
+    _check_png_size(path, max_megapixels)
     with _reading(path), Image.open(path, formats=_FORMATS) as image:
         _check_header(image, path.name, max_megapixels)
         image.load()
@@ -107,11 +108,21 @@ def _reading(path: Path) -> Iterator[None]:
         raise ImageInvalid(f"{path.name} does not decode.") from error
 
 
+def _check_png_size(path: Path, max_megapixels: float) -> None:
+    """A PNG names its size in its first 24 bytes; no more of a bomb is read than these."""
+    with path.open("rb") as file:
+        head = file.read(24)
+    if len(head) == 24 and head.startswith(b"\x89PNG"):
+        _check_size(*struct.unpack(">II", head[16:]), path.name, max_megapixels)
+
+
+def _check_size(width: int, height: int, name: str, max_megapixels: float) -> None:
+    if width * height > max_megapixels * 1e6:
+        raise ImageTooLarge(f"{name} is {width}x{height}, more than {max_megapixels:g} megapixels.")
+
+
 def _check_header(image: Image.Image, name: str, max_megapixels: float) -> None:
-    if image.width * image.height > max_megapixels * 1e6:
-        raise ImageTooLarge(
-            f"{name} is {image.width}x{image.height}, more than {max_megapixels:g} megapixels."
-        )
+    _check_size(image.width, image.height, name, max_megapixels)
     # A JPEG of several pictures (MPO) is a photo with a depth or gain map, not an animation.
     if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         raise UnsupportedMedia(f"{name} is animated, give a still picture or a video.")

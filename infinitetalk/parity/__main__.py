@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
+from infinitetalk.errors import InfiniteTalkError
 from infinitetalk.parity.case import Case, Check
 from infinitetalk.parity.manifests import manifest_checks
 from infinitetalk.parity.networks import (
@@ -96,12 +98,19 @@ def _report(folder: Path, device: torch.device, dtype: torch.dtype) -> bool:
     except KeyError as error:
         print(f"{name:<16} FAILED: unknown case or output {error}")
         return False
+    except (OSError, SafetensorError, InfiniteTalkError) as error:
+        print(f"{name:<16} FAILED: {error}")
+        return False
+    if not checks:
+        print(f"{name:<16} FAILED: it stores nothing to compare")
+        return False
     failed = [check for check in checks if not check.passed]
     limited = [check for check in checks if check.limit is not None]
     free = len(checks) - len(limited)
     for check in failed:
-        print(f"{name:<16} FAILED: {check.output} is off by {check.error:.3g} > {check.limit:.3g}")
-    if failed or not checks:
+        limit = "" if check.limit is None else f" > {check.limit:.3g}"
+        print(f"{name:<16} FAILED: {check.output} is off by {check.error:.3g}{limit}")
+    if failed:
         return False
     if not limited:
         print(f"{name:<16} float32 only")

@@ -1,6 +1,7 @@
 """A golden case on disk, and the comparison of one output with it."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +24,16 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        return self.limit is None or self.error <= self.limit  # NaN does not pass
+        if math.isnan(self.error):
+            return False
+        return self.limit is None or self.error <= self.limit
 
     @property
     def severity(self) -> float:
         """How close the error is to its limit; above 1 fails."""
         if self.limit is None or (self.error == 0 and self.limit == 0):
             return 0.0
-        if self.error != self.error or self.limit == 0:
+        if math.isnan(self.error) or self.limit == 0:
             return float("inf")
         return self.error / self.limit
 
@@ -70,7 +73,7 @@ class Case:
             yield Check(f"{output} (shape {list(value.shape)})", float("inf"), 0.0)
             return
         if self.dtype != torch.float32:
-            error = (value - golden).norm() / golden.norm()
+            error = (value - golden).norm() / golden.norm().clamp(min=1e-12)
             yield Check(output, float(error), tolerance.bfloat16)
             return
         difference = (value - golden).abs()

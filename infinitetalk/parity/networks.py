@@ -75,7 +75,7 @@ def transformer_case(case: Case) -> Iterator[Check]:
     recorded: dict[str, Tensor] = {}
     with _recording(network, recorded):
         first = run(0, audio, run.regions)
-    yield from case.compare("velocity_t0", first)
+    yield from case.compare_present([("velocity_t0", first)])
     yield from case.compare_present(recorded.items())
     yield from case.compare_present(_projection_inputs(network, inputs["audio"]))
     for index in range(len(inputs["timesteps"])):
@@ -289,8 +289,8 @@ def image_case(case: Case) -> Iterator[Check]:
             frame = image[:, :, 0].to(case.device)
             pixels = encoder.preprocess(frame)[:, :, ::4, ::4]
             name = f"pixels{match[1]}_after_preprocess_every4"
-            yield from case.compare_present([(name, pixels)])
-            yield from case.compare(f"features{match[1]}", encoder(frame))
+            features = (f"features{match[1]}", encoder(frame))
+            yield from case.compare_present([(name, pixels), features])
 
 
 def speech_case(case: Case) -> Iterator[Check]:

@@ -1,7 +1,7 @@
 """The golden case of the whole window loop: every run of `pipeline_single`, from stored noise."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ from infinitetalk.parity.networks import make, transformer_config
 from infinitetalk.parity.sampling import table_of
 from infinitetalk.pipeline import WindowRenderer
 from infinitetalk.progress import ProgressMeter
+from infinitetalk.sampling.guidance import Branch
+from infinitetalk.sampling.sampler import Guidance
 from infinitetalk.sampling.schedule import timesteps
 from infinitetalk.sampling.windows import ReferencePlan, plan_reference
 from infinitetalk.spec import Apg, Box, GenerationSpec
@@ -39,7 +41,7 @@ def pipeline_case(case: Case) -> Iterator[Check]:
     """All runs the case stores; in float32 only, errors of bfloat16 grow from window to window."""
     networks = _Networks.of(case)
     for name, run in case.info["runs"].items():
-        if f"{name}.frames" not in case.outputs:
+        if not any(output.startswith(f"{name}.") for output in case.outputs):
             continue
         for check in _run_checks(case, networks, name, run):
             limit = check.limit if case.dtype == torch.float32 else None
@@ -147,6 +149,7 @@ def _run_checks(case: Case, networks: _Networks, name: str, run: dict[str, Any])
     size = choose_bucket(scene.height, scene.width, table_of(case.info))
     recorder = _Recorder(networks.transformer)
     conditioner = _conditioner(case, networks, recorder, spec, scene, run["persons"], size)
+    branches = Guidance(spec.text_guidance, spec.audio_guidance).branches
     frames = []
     renderer = WindowRenderer(
         recorder, networks.vae, conditioner, spec, noise=lambda k, _: _noise(case, name)[k]
@@ -158,7 +161,7 @@ def _run_checks(case: Case, networks: _Networks, name: str, run: dict[str, Any])
         chunk = f"{name}.chunk{window.index}"
         view, clip = conditioner.view(window.start), conditioner.pixels(window.start)
         features = networks.image_encoder(clip[None])
-        outputs = _window_outputs(chunk, recorder, view, features, run["branch_order"])
+        outputs = _window_outputs(chunk, recorder, view, features, branches)
         yield from case.compare_present(outputs)
         yield from case.compare_present(
             (
@@ -172,12 +175,12 @@ def _run_checks(case: Case, networks: _Networks, name: str, run: dict[str, Any])
             yield from case.compare(f"{chunk}.motion_latent", start, golden)
         recorder.latents.clear()
         recorder.predictions.clear()
-    yield from case.compare(f"{name}.frames", torch.cat(frames, 1))
+    yield from case.compare_present([(f"{name}.frames", torch.cat(frames, 1))])
     yield from case.compare_present(_inputs(name, spec, scene, run["persons"], size))
 
 
 def _window_outputs(
-    chunk: str, recorder: _Recorder, view: View, clip: Tensor, branches: list[str]
+    chunk: str, recorder: _Recorder, view: View, clip: Tensor, branches: Sequence[Branch]
 ) -> Iterator[tuple[str, Tensor]]:
     count = len(branches)
     for index, prediction in enumerate(recorder.predictions):
@@ -234,9 +237,9 @@ def _scene(case: Case, run: dict[str, Any]) -> Scene:
 
 def _noise(case: Case, name: str) -> list[Tensor]:
     """The draws that start a window; the others have no effect on the result."""
-    pattern = rf"{re.escape(name)}\.noise\d+_randn"
-    keys = sorted(key for key in case.inputs if re.fullmatch(pattern, key))
-    return [case.inputs[key][None] for key in keys]
+    pattern = rf"{re.escape(name)}\.noise(\d+)_randn"
+    draws = {int(m[1]): key for key in case.inputs if (m := re.fullmatch(pattern, key))}
+    return [case.inputs[draws[number]][None] for number in sorted(draws)]
 
 
 def _heard(plan: ReferencePlan) -> Iterator[Heard]:

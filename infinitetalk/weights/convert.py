@@ -32,10 +32,12 @@ class Source:
     leading_ones: int = 0  # axes of size 1 that only the file has
 
     def shape(self, original: Shape) -> Shape:
-        """Shape of what this source takes out of a tensor of shape `original`."""
+        """Shape of what this source takes out of a tensor of shape `original`; () if it cannot."""
         if self.third is not None:
-            return (original[0] // 3, *original[1:])
-        return original[self.leading_ones :]
+            is_fused = bool(original) and original[0] % 3 == 0
+            return (original[0] // 3, *original[1:]) if is_fused else ()
+        ones = self.leading_ones
+        return original[ones:] if original[:ones] == (1,) * ones else ()
 
     def take(self, original: Tensor) -> Tensor:
         """The module's tensor (a view)."""

@@ -37,7 +37,7 @@ def read_model_config(folder: Path) -> ModelConfig:
     try:
         values = json.loads((folder / MODEL).read_text())
         return ModelConfig(**{name: _config(name, values[name]) for name in COMPONENTS})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise WeightsCorrupt(f"{MODEL} of {folder.name} is unreadable.") from error
 
 

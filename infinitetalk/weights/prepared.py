@@ -103,21 +103,22 @@ def read_manifest(folder: Path) -> Manifest:
         raise WeightsMissing(f"There is no prepared model in {folder.name}.") from None
     except (OSError, ValueError) as error:
         raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is unreadable.") from error
-    if values.get("format") != FORMAT:
-        raise WeightsCorrupt(
-            f"{folder.name} has weights format {values.get('format')}; this version reads {FORMAT}."
-        )
     try:
+        if values.get("format") != FORMAT:
+            raise WeightsCorrupt(
+                f"{folder.name} has weights format {values.get('format')}; "
+                f"this version reads {FORMAT}."
+            )
         files = {name: FileEntry(**entry) for name, entry in values["files"].items()}
         return Manifest(**{**values, "files": files})
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is incomplete.") from error
 
 
 def prepared_folders(weights: Path) -> dict[Path, Manifest]:
     """All prepared models below the weights folder; the manifest says which preset each is for."""
     found = {}
-    for manifest in sorted(weights.glob(f"*/{MANIFEST}")):
+    for manifest in sorted(weights.glob(f"[!.]*/{MANIFEST}")):  # hidden: still being prepared
         try:
             found[manifest.parent] = read_manifest(manifest.parent)
         except WeightsCorrupt:
@@ -147,9 +148,10 @@ def verify(folder: Path, manifest: Manifest, *, deep: bool = False) -> None:
 
 def _read_stamps(folder: Path) -> Any:
     try:
-        return json.loads((folder / VERIFIED).read_text())
+        stamps = json.loads((folder / VERIFIED).read_text())
     except (OSError, ValueError):
         return {}
+    return stamps if isinstance(stamps, dict) else {}
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,189 @@
+"""A killed job continues with its next window, and nobody can tell from the result."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from infinitetalk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from infinitetalk.cli import main
+from infinitetalk.config import Settings
+from infinitetalk.errors import Canceled, InvalidInput
+from infinitetalk.jobfolder import JobFolder, create_job, locked
+from infinitetalk.progress import Progress
+from infinitetalk.runner import Runner
+from infinitetalk.spec import specify
+from tests.end_to_end.reading import read_video
+
+Make = Callable[..., Path]
+SECONDS = 6.0  # 6 windows
+SPEC = specify("tiny", audio_guidance=2.0)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    tiny: Runner,
+    portrait: Path,
+    make_speech: Make,
+    settings: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> np.ndarray:
+    """Decoded frames of the job that nobody disturbed."""
+    folder = JobFolder(tmp_path_factory.mktemp("whole") / "job")
+    create_job(folder, SPEC, portrait, [make_speech(SECONDS)], settings)
+    return read_video(tiny.run(folder, SPEC).path).frames
+
+
+@pytest.fixture
+def folder(tmp_path: Path, portrait: Path, make_speech: Make, settings: Settings) -> JobFolder:
+    """A new job, not yet begun."""
+    folder = JobFolder(tmp_path / "video.mp4.job")
+    create_job(folder, SPEC, portrait, [make_speech(SECONDS)], settings)
+    return folder
+
+
+class CancelAt:
+    """Cancels at the n-th step of the job."""
+
+    def __init__(self, step: int) -> None:
+        self._left = step
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 5, 9, 11])
+def test_a_canceled_job_continues_to_the_same_frames(
+    step: int, tiny: Runner, folder: JobFolder, uninterrupted: np.ndarray
+) -> None:
+    with pytest.raises(Canceled):
+        tiny.run(folder, SPEC, canceling=CancelAt(step))
+    result = tiny.run(folder, SPEC)
+    assert result.resumed_at == step // SPEC.steps
+    assert np.array_equal(read_video(result.path).frames, uninterrupted)
+
+
+def test_cancel_ends_within_one_step(tiny: Runner, folder: JobFolder) -> None:
+    seen: list[Progress] = []
+    with pytest.raises(Canceled):
+        tiny.run(folder, SPEC, on_progress=seen.append, canceling=CancelAt(3))
+    assert max((p.window, p.step) for p in seen) == (2, 1)
+
+
+@pytest.mark.parametrize("finished", [0, 2, 5])
+def test_kill_9_and_resume_by_the_command(
+    finished: int,
+    folder: JobFolder,
+    uninterrupted: np.ndarray,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process is killed as soon as so many windows are on the disk."""
+    _kill_when(folder, settings, lambda: folder.fragment(finished).exists())
+    assert not folder.result.exists()
+    monkeypatch.setenv("INFINITETALK_HOME", str(settings.home))
+    output = folder.root.with_suffix("")
+    assert main(["generate", "--resume", str(folder.root)]) == 0
+    assert np.array_equal(read_video(output).frames, uninterrupted)
+    assert not folder.root.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(16))
+def test_kill_9_at_any_moment(
+    moment: int, folder: JobFolder, uninterrupted: np.ndarray, settings: Settings, tiny: Runner
+) -> None:
+    begun = time.monotonic()
+    _kill_when(folder, settings, lambda: time.monotonic() - begun > 2 + moment * 0.6)
+    assert np.array_equal(read_video(tiny.run(folder, SPEC).path).frames, uninterrupted)
+
+
+def _kill_when(folder: JobFolder, settings: Settings, is_time: Callable[[], bool]) -> None:
+    """Resume a job in a process of its own and end it without warning."""
+    command = [sys.executable, "-m", "infinitetalk.cli", "generate", "--resume", str(folder.root)]
+    environment = {**os.environ, "INFINITETALK_HOME": str(settings.home)}
+    # the job's own folder stays when it is done too early to be killed
+    command += ["--output", str(folder.root.with_name("early.mp4"))]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not is_time():
+            time.sleep(0.005)
+        children = psutil.Process(process.pid).children() if process.poll() is None else []
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == [], "ffmpeg outlived the killed process"
+
+
+@pytest.mark.parametrize("change", ["spec", "weights", "engine"])
+def test_a_checkpoint_of_another_job_starts_again_and_says_so(
+    change: str, tiny: Runner, folder: JobFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Canceled):
+        tiny.run(folder, SPEC, canceling=CancelAt(5))
+    _rewrite_checkpoint(folder, change)
+    with caplog.at_level(logging.WARNING):
+        result = tiny.run(folder, SPEC)
+    assert result.resumed_at == 0
+    assert change in caplog.text and "first window" in caplog.text
+
+
+def _rewrite_checkpoint(folder: JobFolder, change: str) -> None:
+    from dataclasses import replace
+
+    from safetensors import safe_open
+
+    from infinitetalk.checkpoint import Identity
+
+    with safe_open(folder.checkpoint, "pt") as file:
+        header, motion = file.metadata(), file.get_tensor("motion")
+    identity = Identity(header["spec"], header["weights"], header["engine"])
+    checkpoint = Checkpoint(int(header["window"]), motion)
+    assert load_checkpoint(folder.checkpoint, identity) is not None
+    save_checkpoint(folder.checkpoint, checkpoint, replace(identity, **{change: "another"}))
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "no fragment"])
+def test_a_damaged_checkpoint_never_crashes(
+    damage: str,
+    tiny: Runner,
+    folder: JobFolder,
+    uninterrupted: np.ndarray,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(Canceled):
+        tiny.run(folder, SPEC, canceling=CancelAt(5))
+    if damage == "no fragment":
+        folder.fragment(1).unlink()
+    else:
+        content = b"no checkpoint" if damage == "garbage" else folder.checkpoint.read_bytes()[:99]
+        folder.checkpoint.write_bytes(content)
+    result = tiny.run(folder, SPEC)
+    assert result.resumed_at == 0 and "first window" in caplog.text
+    assert np.array_equal(read_video(result.path).frames, uninterrupted)
+
+
+def test_two_processes_cannot_render_one_job(tiny: Runner, folder: JobFolder) -> None:
+    with locked(folder), pytest.raises(InvalidInput, match="Another process"):
+        tiny.run(folder, SPEC)
+
+
+def test_a_job_that_only_lacks_its_result_renders_nothing_again(
+    tiny: Runner, folder: JobFolder
+) -> None:
+    tiny.run(folder, SPEC)
+    folder.result.unlink()
+    seen: list[Progress] = []
+    result = tiny.run(folder, SPEC, on_progress=seen.append)
+    assert result.resumed_at == result.windows
+    assert {p.stage.value for p in seen} == {"writing"}
