@@ -24,7 +24,7 @@ from pathlib import Path
 from PIL import Image
 
 from infinitetalk.config import Settings
-from infinitetalk.errors import InvalidInput
+from infinitetalk.errors import InvalidField, InvalidInput
 from infinitetalk.media.audio import decode_speech
 from infinitetalk.media.image import load_portrait
 from infinitetalk.media.probe import sniff_kind
@@ -97,11 +97,14 @@ def create_job(
         voices: recordings, or videos with sound; one or two.
 
     Raises:
-        InvalidInput: a file or a box is not what can be rendered.
+        InvalidInput: a file or a box is not what can be rendered, or the folder cannot be made.
         StorageFull: the disk has no room.
     """
     try:
         (folder.root / "input").mkdir(parents=True)
+    except OSError as error:
+        raise InvalidField(f"{folder.root} cannot be created.", field="output") from error
+    try:
         height, width = _take_scene(folder, scene, settings)
         region_masks(height, width, spec.boxes, len(voices))  # refuses boxes outside the picture
         for number, voice in enumerate(voices, 1):

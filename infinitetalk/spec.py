@@ -120,6 +120,7 @@ class Preset:
     window: int = 81  # frames the model sees at once, 4n + 1
     motion_frames: int = 9  # frames of the previous window that the next one starts from, 4n + 1
     color_strength: float = 1.0
+    is_bundled: bool = False  # its weights come with the package
     long_video_s: float | None = None  # above this the preset's identity is known to drift
 
     @property
@@ -156,6 +157,7 @@ PRESETS: Mapping[str, Preset] = {
             {"128p": BUCKETS_DEMO},
             window=33,
             motion_frames=5,
+            is_bundled=True,
         ),
         Preset(
             "tiny",
@@ -168,6 +170,7 @@ PRESETS: Mapping[str, Preset] = {
             {"48p": BUCKETS_TINY},
             window=33,
             motion_frames=5,
+            is_bundled=True,
         ),
     )
 }

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from infinitetalk import __version__
 from infinitetalk.cli import doctor, generate
-from infinitetalk.errors import InfiniteTalkError
+from infinitetalk.config import let_idle_threads_sleep
+from infinitetalk.errors import Canceled, InfiniteTalkError
 
 EXIT_CODES = __doc__.split("\n\n", 1)[1].strip()
 
@@ -19,6 +20,7 @@ EXIT_CODES = __doc__.split("\n\n", 1)[1].strip()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     options = _parser().parse_args(arguments)
+    let_idle_threads_sleep()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         code: int = options.run(options)
@@ -28,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"{error.message} ({error.code})", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return Canceled.exit_code
     except Exception as error:
         if options.debug:
             raise

@@ -79,7 +79,7 @@ def _weights(settings: Settings) -> Iterator[Row]:
         if found:
             size = sum(path.stat().st_size for path in found[0].iterdir()) / 1e9
             yield f"preset {preset.name}", "ok", f"{preset.use}; {size:.2f} GB in {found[0]}"
-        elif preset.name in ("demo", "tiny"):
+        elif preset.is_bundled:
             yield f"preset {preset.name}", "ok", f"{preset.use}; made at first use"
         else:
             where = settings.weights_folder

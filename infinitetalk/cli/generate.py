@@ -15,13 +15,14 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 
 from infinitetalk.cli.progress_bar import ProgressBar
 from infinitetalk.config import Settings, load_settings
-from infinitetalk.errors import Canceled, InfiniteTalkError, InvalidField, InvalidInput
+from infinitetalk.errors import InvalidField, InvalidInput
 from infinitetalk.jobfolder import JobFolder, create_job, read_job
 from infinitetalk.spec import PRESETS, Box, GenerationSpec, SpeakingOrder, specify
-from infinitetalk.weights.prepared import prepared_folders
+from infinitetalk.weights.prepared import prepared_folders, require_weights
 
 if TYPE_CHECKING:  # loading torch takes a second; bad input is refused before that
     from infinitetalk.runner import Result
@@ -67,24 +68,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Render, show progress, and say where the video is."""
     settings = load_settings()
-    if options.resume is not None:
-        folder = JobFolder(options.resume)
-        spec = read_job(folder)
-        output = options.output or _output_of(options.resume)
-    else:
-        spec, folder, output = _new_job(options, settings)
-    _check_output(output)
+    is_new = options.resume is None
+    spec, folder, output = (_new_job if is_new else _old_job)(options, settings)
     started = time.monotonic()
     try:
         result = _render(folder, spec, settings)
     except BaseException as error:
-        _leave(folder, error)
+        _leave(folder, error, is_new)
         raise
     output.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(result.path, output)
     folder.remove()
     _tell(output, result, spec, time.monotonic() - started)
     return 0
+
+
+def _old_job(
+    options: argparse.Namespace, settings: Settings
+) -> tuple[GenerationSpec, JobFolder, Path]:
+    folder = JobFolder(options.resume)
+    spec = read_job(folder)
+    output = options.output or _output_of(options.resume)
+    _check_output(output)
+    return spec, folder, output
 
 
 def _new_job(
@@ -95,6 +101,7 @@ def _new_job(
             raise InvalidField(f"--{name} is missing.", field=name)
     spec = _spec(options, settings)
     _check_output(options.output)
+    require_weights(spec.preset, settings.weights_folder)
     folder = JobFolder(options.output.with_name(f"{options.output.name}.job"))
     if folder.job.exists():
         raise InvalidInput(
@@ -132,17 +139,17 @@ def _preset(name: str, settings: Settings) -> str:
         return name
     prepared = prepared_folders(settings.weights_folder).values()
     standard = [manifest for manifest in prepared if manifest.preset == "standard"]
-    if not standard:
-        console.print(
-            "[bold yellow]Preset demo:[/] no prepared weights of the full model were found. "
-            "It is a small model for first contact; see `infinitetalk doctor`."
-        )
-        return "demo"
-    from infinitetalk.runner import fits_gpu
+    reason = f"no prepared weights of the full model are in {settings.weights_folder}"
+    if standard:
+        from infinitetalk.runner import fits_gpu
 
-    if any(fits_gpu(manifest, settings) for manifest in standard):
-        return "standard"
-    console.print("[bold yellow]Preset demo:[/] there is no GPU that holds the full model.")
+        if any(fits_gpu(manifest, settings) for manifest in standard):
+            return "standard"
+        reason = "there is no GPU that holds the full model"
+    console.print(
+        f"[bold yellow]Using the preset demo, a small stand-in model:[/] {escape(reason)}. "
+        "Choose another with --preset; `infinitetalk doctor` shows what this machine can run."
+    )
     return "demo"
 
 
@@ -197,21 +204,20 @@ def _interruptible() -> Iterator[_Interrupted]:
             signal.signal(number, old)
 
 
-def _leave(folder: JobFolder, error: BaseException) -> None:
+def _leave(folder: JobFolder, error: BaseException, is_new: bool) -> None:
     """Keep the folder of a failed run if a window of it is done, and say how to go on."""
-    if not folder.checkpoint.exists():
-        folder.remove()
+    if isinstance(error, InvalidInput):  # somebody else's run, or no run at all
         return
-    if isinstance(error, (Canceled, KeyboardInterrupt, InfiniteTalkError)):
-        console.print(
-            "Finished windows are kept. "
-            f"Continue with: infinitetalk generate --resume {folder.root}"
-        )
+    if folder.checkpoint.exists():
+        command = f"infinitetalk generate --resume {escape(str(folder.root))}"
+        console.print(f"Finished windows are kept. Continue with: {command}")
+    elif is_new:
+        folder.remove()
 
 
 def _tell(output: Path, result: "Result", spec: GenerationSpec, seconds: float) -> None:
     console.print(
-        f"[bold green]{output}[/]  {result.duration_s:.1f} s of video at 25 frames a second, "
+        f"[bold green]{escape(str(output))}[/]  {result.duration_s:.1f} s of video, "
         f"made in {seconds:.0f} s with the preset {spec.preset}."
     )
     long_video = PRESETS[spec.preset].long_video_s

@@ -113,7 +113,8 @@ def _check_png_size(path: Path, max_megapixels: float) -> None:
     with path.open("rb") as file:
         head = file.read(24)
     if len(head) == 24 and head.startswith(b"\x89PNG"):
-        _check_size(*struct.unpack(">II", head[16:]), path.name, max_megapixels)
+        width, height = struct.unpack(">II", head[16:])
+        _check_size(width, height, path.name, max_megapixels)
 
 
 def _check_size(width: int, height: int, name: str, max_megapixels: float) -> None:

@@ -123,6 +123,11 @@ def _read_pair(
         report.ignored[down_key] = report.ignored[up_key]
 
 
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Files write a matrix as a 1x1 convolution and the other way round; rows stay rows."""
+    return shape[:1] == wanted[:1] and torch.Size(shape).numel() == torch.Size(wanted).numel()
+
+
 def _add(
     target: str,
     key: str,
@@ -136,7 +141,7 @@ def _add(
     if target not in shapes:
         report.ignored[key] = f"the model has no {target}"
         return False
-    if torch.Size(shape).numel() != torch.Size(shapes[target]).numel() or not shape:
+    if not _fits(shape, shapes[target]):
         report.ignored[key] = f"shape {list(shape)} does not fit {list(shapes[target])}"
         return False
     before = deltas.get(target, Delta())

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from infinitetalk.errors import WeightsCorrupt, WeightsMissing
+from infinitetalk.spec import PRESETS
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -124,6 +125,30 @@ def prepared_folders(weights: Path) -> dict[Path, Manifest]:
         except WeightsCorrupt:
             continue  # not a model of this version; loading it by name says why
     return found
+
+
+def find_weights(preset: str, weights: Path) -> Path:
+    """The prepared folder of a preset.
+
+    Raises:
+        WeightsMissing: nobody has prepared it.
+    """
+    for folder, manifest in prepared_folders(weights).items():
+        if manifest.preset == preset:
+            return folder
+    raise WeightsMissing(
+        f"The weights of the preset {preset} are not prepared; demo and tiny need no preparing."
+    )
+
+
+def require_weights(preset: str, weights: Path) -> None:
+    """Refuse a preset that could not be loaded, without loading anything.
+
+    Raises:
+        WeightsMissing: nobody has prepared it.
+    """
+    if not PRESETS[preset].is_bundled:
+        find_weights(preset, weights)
 
 
 def verify(folder: Path, manifest: Manifest, *, deep: bool = False) -> None:
