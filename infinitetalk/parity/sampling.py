@@ -24,7 +24,7 @@ from infinitetalk.sampling.step_cache import (
 )
 from infinitetalk.sampling.windows import plan_reference
 from infinitetalk.spec import BUCKETS_480, BUCKETS_720, Apg, BucketTable
-from infinitetalk.weights.lora import PREFIX, merge, read_lora
+from infinitetalk.weights.lora import PREFIX, merge, read_lora, total
 
 # The steps, shift and scales that the case's update, guidance and noise were made with.
 _STEPS, _SHIFT, _ENTRY = 8, 7.0, 2
@@ -181,7 +181,7 @@ def lora_case(case: Case) -> Iterator[Check]:
         output = f"bf16.{key}"
         if output in case.outputs:
             golden = case.outputs[output].float()
-            added = scale * delta.total().reshape(weight.shape)
+            added = scale * total(delta)
             unit = _unit_in_last_place(weight.float(), added, golden)
             difference = (merge(weight, delta, scale).float() - golden) / unit
             yield from case.compare(output, difference, torch.zeros_like(golden))

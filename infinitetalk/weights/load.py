@@ -81,8 +81,15 @@ def load_model(
     for name, dtype in component_dtypes(precision, device).items():
         on_component(name)
         networks[name] = load_component(folder, config, name, device, dtype)
-    tokenizer = PromptTokenizer(folder / TOKENIZER, config.text_encoder.max_tokens)
+    tokenizer = _load_tokenizer(folder / TOKENIZER, config.text_encoder.max_tokens)
     return Model(**networks, tokenizer=tokenizer, device=device, manifest=manifest)
+
+
+def _load_tokenizer(path: Path, max_tokens: int) -> PromptTokenizer:
+    try:
+        return PromptTokenizer(path, max_tokens)
+    except Exception as error:  # the library raises nothing narrower
+        raise WeightsCorrupt(f"{path.name} is unreadable.") from error
 
 
 def load_component(

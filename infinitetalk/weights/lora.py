@@ -11,15 +11,20 @@ What a file may hold for a module, and what becomes of it:
 Unlike the reference, a module with both a pair and a .diff gets both.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 PREFIX = "diffusion_model."
-_DOWN = ("lora_down.weight", "lora_A.weight")
-_UP = ("lora_up.weight", "lora_B.weight")
+Shape = tuple[int, ...]
+
+_KEY = re.compile(
+    r"(?P<module>.+)\.(?:lora_(?P<half>up|down|A|B)\.weight|(?P<whole>diff|diff_b)|(?P<alpha>alpha))"
+)
+_HALVES = {"up": "down", "down": "up", "B": "A", "A": "B"}  # a half's other half
+_LEFT = ("up", "B")  # the halves that the product starts with
 
 
 @dataclass(slots=True)
@@ -31,24 +36,44 @@ class LoraReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """What a LoRA adds to one tensor, before scaling."""
+class Addend:
+    """One thing a LoRA adds to a tensor: a product left @ right, or a whole difference."""
 
-    pairs: tuple[tuple[Tensor, Tensor], ...] = ()  # (up, down)
-    differences: tuple[Tensor, ...] = ()
+    keys: tuple[str, ...]  # of the file
+    target: str  # of the transformer
+    left: Tensor
+    right: Tensor | None = None
 
-    def total(self) -> Tensor:
-        """The sum in float32."""
-        parts = [up.float().flatten(1) @ down.float().flatten(1) for up, down in self.pairs]
-        parts += [difference.float() for difference in self.differences]
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part.reshape(total.shape)
-        return total
+    @property
+    def fault(self) -> str | None:
+        """Why it cannot be computed, None when it can."""
+        if self.right is None:
+            return None
+        if min(self.left.dim(), self.right.dim()) < 2:
+            return "a half is no matrix"
+        if self.left.shape[1] != self.right.shape[0]:
+            return f"ranks {self.left.shape[1]} and {self.right.shape[0]} differ"
+        return None
+
+    @property
+    def shape(self) -> Shape:
+        if self.right is None:
+            return tuple(self.left.shape)
+        return (self.left.shape[0], *self.right.shape[1:])
+
+    def value(self) -> Tensor:
+        """In float32."""
+        if self.right is None:
+            return self.left.float()
+        return (self.left.float().flatten(1) @ self.right.float().flatten(1)).reshape(self.shape)
+
+
+Delta = tuple[Addend, ...]
+"""All that a LoRA adds to one tensor."""
 
 
 def read_lora(
-    lora: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
+    lora: Mapping[str, Tensor], shapes: Mapping[str, Shape]
 ) -> tuple[dict[str, Delta], LoraReport]:
     """Sort a LoRA file by the tensors it changes.
 
@@ -57,94 +82,64 @@ def read_lora(
         shapes: shapes of the transformer's tensors under original names.
 
     Returns:
-        Delta for every tensor that changes, and what was used and ignored.
+        What is added to every tensor that changes, and what was used and ignored.
     """
     report = LoraReport()
     deltas: dict[str, Delta] = {}
-    for key, tensor in lora.items():
-        if not key.startswith(PREFIX):
-            report.ignored[key] = f"no {PREFIX} prefix"
-            continue
-        _read_key(key, tensor, lora, shapes, deltas, report)
+    for addend in _addends(lora, report):
+        reason = addend.fault or _misfit(addend, shapes)
+        if reason is None:
+            deltas[addend.target] = (*deltas.get(addend.target, ()), addend)
+            report.used += addend.keys
+        else:
+            report.ignored |= dict.fromkeys(addend.keys, reason)
     return deltas, report
 
 
+def total(delta: Delta) -> Tensor:
+    """The sum of a delta in float32, before scaling."""
+    first, *others = (addend.value() for addend in delta)
+    for other in others:
+        first = first + other
+    return first
+
+
 def merge(weight: Tensor, delta: Delta, scale: float) -> Tensor:
-    """weight + scale * delta, computed in float32, in the weight's dtype and shape."""
-    return (weight.float() + scale * delta.total().reshape(weight.shape)).to(weight.dtype)
+    """weight + scale * delta, computed in float32, in the weight's dtype."""
+    return (weight.float() + scale * total(delta)).to(weight.dtype)
 
 
-def _read_key(
-    key: str,
-    tensor: Tensor,
-    lora: Mapping[str, Tensor],
-    shapes: Mapping[str, tuple[int, ...]],
-    deltas: dict[str, Delta],
-    report: LoraReport,
-) -> None:
-    name = key.removeprefix(PREFIX)
-    for up, down in zip(_UP, _DOWN, strict=True):
-        if name.endswith(up):
-            _read_pair(key, key.removesuffix(up) + down, tensor, lora, shapes, deltas, report)
-            return
-        if name.endswith(down):
-            if key.removesuffix(down) + up not in lora:
-                report.ignored[key] = "its other half is missing"
-            return  # used, or ignored, together with its other half
-    for suffix, parameter in ((".diff", ".weight"), (".diff_b", ".bias")):
-        if name.endswith(suffix):
-            target = name.removesuffix(suffix) + parameter
-            _add(target, key, (), (tensor,), tuple(tensor.shape), shapes, deltas, report)
-            return
-    report.ignored[key] = "alpha has no effect" if name.endswith(".alpha") else "unknown kind"
+def _addends(lora: Mapping[str, Tensor], report: LoraReport) -> Iterator[Addend]:
+    """Everything the file could add; keys that add nothing go to the report."""
+    for key, tensor in lora.items():
+        match = _KEY.fullmatch(key.removeprefix(PREFIX))
+        if not key.startswith(PREFIX):
+            report.ignored[key] = f"no {PREFIX} prefix"
+        elif match is None:
+            report.ignored[key] = "unknown kind"
+        elif match["alpha"]:
+            report.ignored[key] = "alpha has no effect"
+        elif match["whole"]:
+            parameter = "weight" if match["whole"] == "diff" else "bias"
+            yield Addend((key,), f"{match['module']}.{parameter}", tensor)
+        else:
+            yield from _product(key, match["module"], match["half"], lora, report)
 
 
-def _read_pair(
-    up_key: str,
-    down_key: str,
-    up: Tensor,
-    lora: Mapping[str, Tensor],
-    shapes: Mapping[str, tuple[int, ...]],
-    deltas: dict[str, Delta],
-    report: LoraReport,
-) -> None:
-    if down_key not in lora:
-        report.ignored[up_key] = "its other half is missing"
-        return
-    down = lora[down_key]
-    stem = up_key.removeprefix(PREFIX)
-    target = stem[: stem.rindex(".lora_")] + ".weight"
-    shape = (up.shape[0], *down.shape[1:])
-    if up.shape[1] != down.shape[0]:
-        shape = ()
-    if _add(target, up_key, ((up, down),), (), shape, shapes, deltas, report):
-        report.used.append(down_key)
-    else:
-        report.ignored[down_key] = report.ignored[up_key]
+def _product(
+    key: str, module: str, half: str, lora: Mapping[str, Tensor], report: LoraReport
+) -> Iterator[Addend]:
+    """The product of a pair, yielded when its left half comes up."""
+    other = f"{PREFIX}{module}.lora_{_HALVES[half]}.weight"
+    if other not in lora:
+        report.ignored[key] = "its other half is missing"
+    elif half in _LEFT:
+        yield Addend((key, other), f"{module}.weight", lora[key], lora[other])
 
 
-def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Files write a matrix as a 1x1 convolution and the other way round; rows stay rows."""
-    return shape[:1] == wanted[:1] and torch.Size(shape).numel() == torch.Size(wanted).numel()
-
-
-def _add(
-    target: str,
-    key: str,
-    pairs: tuple[tuple[Tensor, Tensor], ...],
-    differences: tuple[Tensor, ...],
-    shape: tuple[int, ...],
-    shapes: Mapping[str, tuple[int, ...]],
-    deltas: dict[str, Delta],
-    report: LoraReport,
-) -> bool:
-    if target not in shapes:
-        report.ignored[key] = f"the model has no {target}"
-        return False
-    if not _fits(shape, shapes[target]):
-        report.ignored[key] = f"shape {list(shape)} does not fit {list(shapes[target])}"
-        return False
-    before = deltas.get(target, Delta())
-    deltas[target] = Delta(before.pairs + pairs, before.differences + differences)
-    report.used.append(key)
-    return True
+def _misfit(addend: Addend, shapes: Mapping[str, Shape]) -> str | None:
+    if addend.target not in shapes:
+        return f"the model has no {addend.target}"
+    if addend.shape != shapes[addend.target]:
+        return f"shape {list(addend.shape)} does not fit {list(shapes[addend.target])}"
+    return None
