@@ -17,8 +17,9 @@ from torch import Tensor
 
 from infinitetalk.media.image import cover_crop, nearest
 from infinitetalk.media.regions import latent_masks, region_masks
+from infinitetalk.models.block import Keys
 from infinitetalk.models.image_encoder import ImageEncoder
-from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer, Keys
+from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.sampling.guidance import Branch
 from infinitetalk.sampling.windows import Window

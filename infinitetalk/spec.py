@@ -122,6 +122,7 @@ class Preset:
     color_strength: float = 1.0
     is_bundled: bool = False  # its weights come with the package
     long_video_s: float | None = None  # above this the preset's identity is known to drift
+    caveat: str | None = None  # what a user must know of its results
 
     @property
     def default_resolution(self) -> str:
@@ -158,6 +159,8 @@ PRESETS: Mapping[str, Preset] = {
             window=33,
             motion_frames=5,
             is_bundled=True,
+            caveat="Its weights are random until a model is trained: length and sound are right, "
+            "the picture is noise.",
         ),
         Preset(
             "tiny",
@@ -171,6 +174,7 @@ PRESETS: Mapping[str, Preset] = {
             window=33,
             motion_frames=5,
             is_bundled=True,
+            caveat="Its weights are random: the picture is noise.",
         ),
     )
 }

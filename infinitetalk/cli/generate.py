@@ -220,9 +220,11 @@ def _tell(output: Path, result: "Result", spec: GenerationSpec, seconds: float) 
         f"[bold green]{escape(str(output))}[/]  {result.duration_s:.1f} s of video, "
         f"made in {seconds:.0f} s with the preset {spec.preset}."
     )
-    long_video = PRESETS[spec.preset].long_video_s
-    if long_video is not None and result.duration_s > long_video:
-        console.print(f"With this preset faces drift above {long_video:g} s; try --preset best.")
+    preset = PRESETS[spec.preset]
+    if preset.caveat is not None:
+        console.print(preset.caveat)
+    if preset.long_video_s is not None and result.duration_s > preset.long_video_s:
+        console.print(f"Faces drift above {preset.long_video_s:g} s with it; try --preset best.")
 
 
 def _box(text: str) -> Box:

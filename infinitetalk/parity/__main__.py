@@ -98,6 +98,9 @@ def _report(folder: Path, device: torch.device, dtype: torch.dtype) -> bool:
     except KeyError as error:
         print(f"{name:<16} FAILED: unknown case or output {error}")
         return False
+    except Exception as error:  # one broken case must not hide the others
+        print(f"{name:<16} FAILED: {type(error).__name__}: {error}")
+        return False
     except (OSError, SafetensorError, InfiniteTalkError) as error:
         print(f"{name:<16} FAILED: {error}")
         return False

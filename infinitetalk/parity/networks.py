@@ -15,15 +15,11 @@ from infinitetalk.media.resample import resample
 from infinitetalk.models.attention import sdpa
 from infinitetalk.models.audio_encoder import AudioEncoder, AudioEncoderConfig, reference_frames
 from infinitetalk.models.audio_projection import group_windows
+from infinitetalk.models.block import Block, speaker_positions
 from infinitetalk.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from infinitetalk.models.text_encoder import TextEncoder, TextEncoderConfig, clean_prompt
-from infinitetalk.models.transformer import (
-    Block,
-    Conditioning,
-    InfiniteTalkTransformer,
-    TransformerConfig,
-    speaker_positions,
-)
+from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer
+from infinitetalk.models.transformer_config import TransformerConfig
 from infinitetalk.models.vae import VAEConfig, VideoVAE
 from infinitetalk.parity.case import Case, Check
 from infinitetalk.weights.convert import build, from_original

@@ -17,7 +17,8 @@ from infinitetalk.errors import WeightsCorrupt
 from infinitetalk.models.audio_encoder import AudioEncoder, AudioEncoderConfig
 from infinitetalk.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from infinitetalk.models.text_encoder import TextEncoder, TextEncoderConfig
-from infinitetalk.models.transformer import InfiniteTalkTransformer, TransformerConfig
+from infinitetalk.models.transformer import InfiniteTalkTransformer
+from infinitetalk.models.transformer_config import TransformerConfig
 from infinitetalk.models.vae import VAEConfig, VideoVAE
 
 Shape = tuple[int, ...]

@@ -18,7 +18,7 @@ from torch import Tensor
 from infinitetalk.models.audio_encoder import AudioEncoderConfig
 from infinitetalk.models.image_encoder import ImageEncoderConfig
 from infinitetalk.models.text_encoder import TextEncoderConfig
-from infinitetalk.models.transformer import TransformerConfig
+from infinitetalk.models.transformer_config import TransformerConfig
 from infinitetalk.models.vae import VAEConfig
 from infinitetalk.weights.convert import COMPONENTS, build, to_original
 from infinitetalk.weights.model_config import ModelConfig, write_model_config
