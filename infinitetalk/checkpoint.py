@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from infinitetalk.errors import StorageFull
 from infinitetalk.media.publish import publishing
 
 FORMAT = "1"
@@ -45,7 +46,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, identity: Identity) -> N
     """
     header = {"format": FORMAT, "window": str(checkpoint.window), **asdict(identity)}
     with publishing(path) as part:
-        save_file({"motion": checkpoint.motion.contiguous()}, part, metadata=header)
+        try:
+            save_file({"motion": checkpoint.motion.contiguous()}, part, metadata=header)
+        except SafetensorError as error:  # the only thing that fails here is the disk
+            raise StorageFull("The disk has no room for the checkpoint.") from error
 
 
 def load_checkpoint(path: Path, identity: Identity) -> Checkpoint | None:

@@ -3,9 +3,9 @@
 Every window has the same length; its first `motion_frames` frames repeat the end of the one before.
 
 Two ways to plan. `WindowPlan` is ours: the speech is padded with silence to the end of the last
-window. `plan_reference` reproduces the original, which runs past the end of the speech by playing
-its last frames backwards, refuses speech not longer than a window, and lets person 1 decide where a
-duet ends; the golden runs need it.
+window. `plan_reference`, the exact mode of the golden runs, reproduces the original, which runs
+past the end of the speech by playing its last frames backwards, refuses speech not longer than a
+window, and lets person 1 decide where a duet ends.
 
 All lengths are video frames at 25 a second; speech has one embedding row per frame.
 """
