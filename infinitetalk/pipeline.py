@@ -106,6 +106,11 @@ class InfiniteTalkPipeline:
     def weights_fingerprint(self) -> str:
         return self._model.manifest.fingerprint
 
+    @property
+    def max_speakers(self) -> int:
+        """Voices that the weights can tell apart."""
+        return self._model.manifest.speakers
+
     @torch.inference_mode()
     def render(
         self,

@@ -21,7 +21,7 @@ from infinitetalk import __version__
 from infinitetalk.checkpoint import Checkpoint, Identity, load_checkpoint, save_checkpoint
 from infinitetalk.conditioning import Picture, Scene
 from infinitetalk.config import Settings
-from infinitetalk.errors import DeviceUnavailable, InvalidInput, OutOfMemory
+from infinitetalk.errors import DeviceUnavailable, InvalidField, InvalidInput, OutOfMemory
 from infinitetalk.jobfolder import JobFolder, locked
 from infinitetalk.media.audio import SPEECH_RATE, SpeechFile, Track, combine_speakers
 from infinitetalk.media.video import VideoFrames
@@ -118,10 +118,12 @@ class Runner:
         """Render a job, or the rest of it.
 
         Raises:
+            InvalidField: the weights cannot tell so many voices apart.
             Canceled: `canceling` said so; the finished windows stay in the folder.
             RenderFailed: rendering went wrong.
             StorageFull: the disk has no room.
         """
+        self._check_speakers(len(folder.speakers))
         with locked(folder), _translated(), ExitStack() as stack:
             voices = [stack.enter_context(track.open()) for track in _tracks(folder, spec)]
             frames = video_frames(spec, voices[0].samples / SPEECH_RATE)
@@ -131,6 +133,10 @@ class Runner:
             on_progress(Progress(Stage.WRITING, plan.count, plan.count, fraction=1.0))
             self._join(folder, spec, plan)
         return Result(folder.result, frames, plan.count, first)
+
+    def _check_speakers(self, count: int) -> None:
+        if count > self._pipeline.max_speakers:
+            raise InvalidField("These weights are for one speaker.", field="audio_2")
 
     def _render(
         self,

@@ -23,7 +23,7 @@ ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "REA
 # (`infinitetalk.__version__`) is open to all.
 BASE = {"errors", "config", "spec", "progress"}
 PARTS = {"media", "models", "sampling", "weights", "speech", "conditioning"}
-ENGINE = BASE | PARTS | {"pipeline", "runner"}
+ENGINE = BASE | PARTS | {"pipeline", "checkpoint", "jobfolder", "runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
@@ -37,12 +37,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "speech": BASE | {"media"},
     "conditioning": BASE | {"media", "models", "sampling", "speech"},
     "pipeline": BASE | PARTS,
+    "checkpoint": BASE | {"media"},
+    "jobfolder": BASE | {"media"},
     "runner": ENGINE - {"runner"},
     "parity": ENGINE,
     "demo": ENGINE | {"parity"},
     "cli": ENGINE | {"parity", "demo"},
 }
-TORCH_FREE = ("errors", "config", "spec", "progress", "media")
+TORCH_FREE = ("errors", "config", "spec", "progress", "media", "jobfolder")
 HEAVY = {"torch", "transformers", "diffusers"}
 
 

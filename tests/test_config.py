@@ -1,0 +1,85 @@
+"""Settings from the environment: all or a loud refusal."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from infinitetalk.config import PREFIX, Settings, load_settings
+from infinitetalk.errors import InvalidSetting
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    home = Path("~/.cache/infinitetalk").expanduser()
+    assert load_settings({}) == Settings(home=home)
+    assert load_settings({}).weights_folder == home / "weights"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("HOME", "/srv/models", Path("/srv/models")),
+        ("HOME", "~/models", Path("~/models").expanduser()),
+        ("WEIGHTS", "~/weights", Path("~/weights").expanduser()),
+        ("PRESET", "best", "best"),
+        ("DEVICE", "cuda:1", "cuda:1"),
+        ("PRECISION", "bfloat16", "bfloat16"),
+        ("ATTENTION", "flash", "flash"),
+        ("MAX_AUDIO_SECONDS", "90.5", 90.5),
+        ("MAX_IMAGE_MEGAPIXELS", "12", 12.0),
+        ("MAX_VIDEO_MEGAPIXELS", "2", 2.0),
+    ],
+)
+def test_a_variable_sets_its_field(variable: str, text: str, value: object) -> None:
+    settings = load_settings({PREFIX + variable: text})
+    assert getattr(settings, variable.lower()) == value
+
+
+def test_the_weights_can_lie_elsewhere() -> None:
+    settings = load_settings({"INFINITETALK_WEIGHTS": "/w", "INFINITETALK_HOME": "/h"})
+    assert settings.weights_folder == Path("/w")
+
+
+def test_an_unknown_variable_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InvalidSetting, match="INFINITETALK_PRESETS is not a setting") as refused:
+        load_settings({"INFINITETALK_PRESETS": "demo"})
+    for item in fields(Settings):
+        assert PREFIX + item.name.upper() in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "allowed"),
+    [
+        ("PRESET", "Best", "standard"),
+        ("PRECISION", "float16", "bfloat16"),
+        ("ATTENTION", "", "sdpa"),
+        ("MAX_AUDIO_SECONDS", "an hour", "a number"),
+        ("MAX_AUDIO_SECONDS", "", "a number"),
+        ("MAX_AUDIO_SECONDS", "0", "a positive number"),
+        ("MAX_IMAGE_MEGAPIXELS", "-1", "a positive number"),
+        ("MAX_VIDEO_MEGAPIXELS", "inf", "a positive number"),
+        ("MAX_VIDEO_MEGAPIXELS", "nan", "a positive number"),
+    ],
+)
+def test_a_bad_value_is_refused_with_its_name_and_what_is_allowed(
+    variable: str, text: str, allowed: str
+) -> None:
+    with pytest.raises(InvalidSetting) as refused:
+        load_settings({PREFIX + variable: text})
+    assert PREFIX + variable in refused.value.message
+    assert repr(text) in refused.value.message
+    assert allowed in refused.value.message
+
+
+def test_variables_of_others_are_none_of_our_business() -> None:
+    assert load_settings({"PATH": "/bin", "OTHER_INFINITETALK_X": "1"}) == load_settings({})
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFINITETALK_PRESET", "tiny")
+    assert load_settings().preset == "tiny"
+
+
+@pytest.mark.parametrize("item", fields(Settings), ids=lambda item: item.name)
+def test_every_setting_says_what_it_means(item: object) -> None:
+    assert item.metadata["meaning"]  # type: ignore[attr-defined]

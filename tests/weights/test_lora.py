@@ -1,0 +1,158 @@
+"""What becomes of every key of a LoRA file."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from infinitetalk.weights.lora import PREFIX, LoraReport, merge, read_lora
+
+SHAPES = {
+    "blocks.0.self_attn.q.weight": (6, 4),
+    "blocks.0.self_attn.q.bias": (6,),
+    "blocks.0.norm3.weight": (4,),
+    "patch_embedding.weight": (6, 36, 1, 2, 2),
+}
+Q = "blocks.0.self_attn.q"
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def file(**tensors: Tensor) -> dict[str, Tensor]:
+    return {PREFIX + key: tensor for key, tensor in tensors.items()}
+
+
+def pair(stem: str, up: str = "lora_up", down: str = "lora_down") -> dict[str, Tensor]:
+    return file(
+        **{f"{stem}.{up}.weight": draw(6, 2, seed=1), f"{stem}.{down}.weight": draw(2, 4, seed=2)}
+    )
+
+
+def report_of(lora: dict[str, Tensor]) -> LoraReport:
+    return read_lora(lora, SHAPES)[1]
+
+
+@pytest.mark.parametrize(("up", "down"), [("lora_up", "lora_down"), ("lora_B", "lora_A")])
+def test_a_pair_adds_its_product_under_either_name(up: str, down: str) -> None:
+    lora = pair(Q, up, down)
+    deltas, report = read_lora(lora, SHAPES)
+    weight = draw(6, 4, seed=3)
+    merged = merge(weight, deltas[f"{Q}.weight"], 0.5)
+    assert torch.allclose(merged, weight + 0.5 * draw(6, 2, seed=1) @ draw(2, 4, seed=2))
+    assert sorted(report.used) == sorted(lora)
+
+
+def test_a_difference_is_added_to_weight_or_bias() -> None:
+    lora = file(**{f"{Q}.diff": draw(6, 4), f"{Q}.diff_b": draw(6), "blocks.0.norm3.diff": draw(4)})
+    deltas, report = read_lora(lora, SHAPES)
+    assert deltas.keys() == {f"{Q}.weight", f"{Q}.bias", "blocks.0.norm3.weight"}
+    assert torch.equal(merge(torch.zeros(6), deltas[f"{Q}.bias"], 2.0), 2 * draw(6))
+    assert not report.ignored
+
+
+@pytest.mark.parametrize("is_pair_first", [True, False])
+def test_a_module_with_a_pair_and_a_difference_gets_both(is_pair_first: bool) -> None:
+    parts = [pair(Q), file(**{f"{Q}.diff": draw(6, 4, seed=5)})]
+    lora = {k: t for part in (parts if is_pair_first else parts[::-1]) for k, t in part.items()}
+    deltas, _ = read_lora(lora, SHAPES)
+    wanted = draw(6, 2, seed=1) @ draw(2, 4, seed=2) + draw(6, 4, seed=5)
+    assert torch.allclose(merge(torch.zeros(6, 4), deltas[f"{Q}.weight"], 1.0), wanted)
+
+
+def test_the_patch_embedding_of_a_text_to_video_model_is_left_out_with_the_reason() -> None:
+    lora = file(**{"patch_embedding.diff": draw(6, 16, 1, 2, 2), f"{Q}.diff": draw(6, 4)})
+    deltas, report = read_lora(lora, SHAPES)
+    assert deltas.keys() == {f"{Q}.weight"}
+    reason = report.ignored[f"{PREFIX}patch_embedding.diff"]
+    assert reason == "shape [6, 16, 1, 2, 2] does not fit [6, 36, 1, 2, 2]"
+
+
+def test_a_pair_for_the_patch_embedding_is_a_convolution() -> None:
+    stem = f"{PREFIX}patch_embedding"
+    lora = {
+        f"{stem}.lora_up.weight": draw(6, 2, 1, 1, 1),
+        f"{stem}.lora_down.weight": draw(2, 36, 1, 2, 2),
+    }
+    deltas, report = read_lora(lora, SHAPES)
+    merged = merge(
+        torch.zeros(SHAPES["patch_embedding.weight"]), deltas["patch_embedding.weight"], 1
+    )
+    wanted = torch.einsum("or,rcthw->octhw", draw(6, 2, 1, 1, 1).flatten(1), draw(2, 36, 1, 2, 2))
+    assert torch.allclose(merged, wanted, atol=1e-5)
+    assert not report.ignored
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "reason"),
+    [
+        (f"{PREFIX}{Q}.alpha", (), "alpha has no effect"),
+        (f"{PREFIX}{Q}.diff_m", (1, 6, 4), "unknown kind"),
+        (f"{Q}.lora_up.weight", (6, 2), f"no {PREFIX} prefix"),
+        (f"{PREFIX}{Q}.lora_up.weight", (6, 2), "its other half is missing"),
+        (f"{PREFIX}{Q}.lora_down.weight", (2, 4), "its other half is missing"),
+        (f"{PREFIX}{Q}.lora_A.weight", (2, 4), "its other half is missing"),
+        (f"{PREFIX}blocks.7.ffn.0.diff", (6, 4), "the model has no blocks.7.ffn.0.weight"),
+        (f"{PREFIX}blocks.0.norm3.diff_b", (4,), "the model has no blocks.0.norm3.bias"),
+        (f"{PREFIX}{Q}.diff", (4, 7), "shape [4, 7] does not fit [6, 4]"),
+    ],
+)
+def test_a_key_without_effect_is_reported_with_the_reason(
+    key: str, shape: tuple[int, ...], reason: str
+) -> None:
+    deltas, report = read_lora({key: draw(*shape)}, SHAPES)
+    assert not deltas
+    assert report.ignored == {key: reason}
+
+
+@pytest.mark.parametrize(
+    ("up", "down", "reason"),
+    [
+        ((6, 2), (3, 4), "ranks 2 and 3 differ"),
+        ((5, 2), (2, 4), "shape [5, 4] does not fit [6, 4]"),
+        ((6, 2), (2, 5), "shape [6, 5] does not fit [6, 4]"),
+        ((6, 2, 1, 1), (2, 4, 1, 1), "shape [6, 4, 1, 1] does not fit [6, 4]"),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_reported_with_both_halves(
+    up: tuple[int, ...], down: tuple[int, ...], reason: str
+) -> None:
+    lora = file(**{f"{Q}.lora_up.weight": draw(*up), f"{Q}.lora_down.weight": draw(*down)})
+    deltas, report = read_lora(lora, SHAPES)
+    assert not deltas
+    assert report.ignored == dict.fromkeys(lora, reason)
+
+
+def test_a_transposed_difference_is_not_taken_for_its_number_of_values() -> None:
+    assert report_of(file(**{f"{Q}.diff": draw(4, 6)})).ignored
+
+
+@pytest.mark.parametrize(("up", "down"), [((6,), (2, 4)), ((6, 2), (4,)), ((), ())])
+def test_a_half_that_is_no_matrix_is_reported(up: tuple[int, ...], down: tuple[int, ...]) -> None:
+    lora = file(**{f"{Q}.lora_up.weight": draw(*up), f"{Q}.lora_down.weight": draw(*down)})
+    assert report_of(lora).ignored.keys() == lora.keys()
+
+
+def test_every_key_is_used_or_ignored_and_never_both() -> None:
+    lora = {
+        **pair(Q),
+        **file(**{f"{Q}.alpha": draw(), f"{Q}.diff_b": draw(6), "patch_embedding.diff": draw(3)}),
+        "blocks.0.norm3.diff": draw(4),
+    }
+    report = report_of(lora)
+    assert sorted([*report.used, *report.ignored]) == sorted(lora)
+
+
+def test_half_precision_weights_are_merged_in_float32_and_rounded_once() -> None:
+    deltas, _ = read_lora(pair(Q), SHAPES)
+    weight = draw(6, 4, seed=3).bfloat16()
+    merged = merge(weight, deltas[f"{Q}.weight"], 0.3)
+    exact = weight.float() + 0.3 * (draw(6, 2, seed=1) @ draw(2, 4, seed=2))
+    assert merged.dtype == torch.bfloat16
+    assert torch.equal(merged, exact.bfloat16())
+
+
+def test_scale_zero_changes_nothing() -> None:
+    deltas, _ = read_lora(pair(Q), SHAPES)
+    weight = draw(6, 4, seed=3)
+    assert torch.equal(merge(weight, deltas[f"{Q}.weight"], 0.0), weight)

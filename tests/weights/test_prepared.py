@@ -1,0 +1,224 @@
+"""A prepared folder: what is believed, what is checked, and what two processes do to each other."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from infinitetalk.errors import WeightsCorrupt, WeightsMissing
+from infinitetalk.weights.model_config import MODEL, read_model_config
+from infinitetalk.weights.prepared import (
+    FORMAT,
+    MANIFEST,
+    VERIFIED,
+    prepared_folders,
+    preparing,
+    read_manifest,
+    verify,
+    write_manifest,
+)
+
+WEIGHTS = "vae.safetensors"
+
+
+@pytest.fixture
+def folder(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A prepared folder of its own, never verified so far."""
+    copy = tmp_path / "tiny"
+    shutil.copytree(tiny_folder, copy, ignore=shutil.ignore_patterns(VERIFIED))
+    return copy
+
+
+def check(folder: Path, *, deep: bool = False) -> None:
+    verify(folder, read_manifest(folder), deep=deep)
+
+
+def flip_byte(path: Path, *, keep_time: bool) -> None:
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def edit_manifest(folder: Path, change: Callable[[dict[str, object]], object]) -> None:
+    values = json.loads((folder / MANIFEST).read_text())
+    change(values)
+    (folder / MANIFEST).write_text(json.dumps(values))
+
+
+def test_a_fresh_folder_is_good(folder: Path) -> None:
+    check(folder)
+    assert (folder / VERIFIED).is_file()
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, MODEL, "tokenizer.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(WeightsCorrupt, match=f"tiny/{name} is missing or partial"):
+        check(folder)
+
+
+def test_a_truncated_file_is_named_without_being_read(folder: Path) -> None:
+    path = folder / WEIGHTS
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(WeightsCorrupt, match=f"tiny/{WEIGHTS} is missing or partial"):
+        check(folder)
+
+
+def test_a_flipped_byte_is_found(folder: Path) -> None:
+    flip_byte(folder / WEIGHTS, keep_time=False)
+    with pytest.raises(WeightsCorrupt, match=f"tiny/{WEIGHTS} is altered"):
+        check(folder)
+    assert not (folder / VERIFIED).exists()
+
+
+def test_a_file_found_right_is_not_hashed_again(folder: Path) -> None:
+    """A byte that flips without a trace in size and time shows that nothing was read."""
+    check(folder)
+    flip_byte(folder / WEIGHTS, keep_time=True)
+    check(folder)
+
+
+def test_a_file_touched_since_is_hashed_again(folder: Path) -> None:
+    check(folder)
+    flip_byte(folder / WEIGHTS, keep_time=False)
+    with pytest.raises(WeightsCorrupt, match="is altered"):
+        check(folder)
+
+
+def test_a_file_touched_but_unchanged_is_good(folder: Path) -> None:
+    check(folder)
+    (folder / WEIGHTS).touch()
+    check(folder)
+    flip_byte(folder / WEIGHTS, keep_time=True)
+    check(folder)  # the new time was noted
+
+
+def test_a_deep_check_believes_no_earlier_one(folder: Path) -> None:
+    check(folder)
+    flip_byte(folder / WEIGHTS, keep_time=True)
+    with pytest.raises(WeightsCorrupt, match="is altered"):
+        check(folder, deep=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "null", '{"vae.safetensors": 3}'])
+def test_a_broken_note_of_earlier_checks_is_not_believed(folder: Path, text: str) -> None:
+    (folder / VERIFIED).write_text(text)
+    flip_byte(folder / WEIGHTS, keep_time=True)
+    with pytest.raises(WeightsCorrupt, match="is altered"):
+        check(folder)
+
+
+def test_a_file_beside_the_prepared_ones_is_no_concern(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+    check(folder)
+
+
+@pytest.mark.parametrize("path", ["", "nowhere"])
+def test_a_folder_without_a_manifest_holds_no_model(tmp_path: Path, path: str) -> None:
+    with pytest.raises(WeightsMissing):
+        read_manifest(tmp_path / path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '"tiny"', '{"format": 1}'])
+def test_a_broken_manifest_is_typed(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(WeightsCorrupt, match="tiny"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("other", [FORMAT + 1, 0, None, "1"])
+def test_another_format_says_which_and_which_is_read(folder: Path, other: object) -> None:
+    edit_manifest(folder, lambda values: values.update(format=other))
+    with pytest.raises(WeightsCorrupt, match=f"format {other}; this version reads {FORMAT}"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.pop("preset"),
+        lambda values: values.pop("files"),
+        lambda values: values.update(files=[1]),
+        lambda values: values.update(files={"vae.safetensors": {"size": 1}}),
+        lambda values: values.update(licence="none"),
+    ],
+    ids=["no preset", "no files", "files are a list", "no hash", "a field more"],
+)
+def test_a_manifest_that_lacks_something_is_typed(
+    folder: Path, change: Callable[[dict[str, object]], object]
+) -> None:
+    edit_manifest(folder, change)
+    with pytest.raises(WeightsCorrupt, match="incomplete"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"transformer": 3}', '{"transformer": {"dim": 4}}']
+)
+def test_sizes_of_another_version_are_typed(folder: Path, text: str) -> None:
+    (folder / MODEL).write_text(text)
+    with pytest.raises(WeightsCorrupt, match="unreadable"):
+        read_model_config(folder)
+
+
+def test_the_fingerprint_follows_the_files(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    files = dict(manifest.files)
+    files[WEIGHTS] = replace(files[WEIGHTS], sha256="0" * 64)
+    assert replace(manifest, files=files).fingerprint != manifest.fingerprint
+    assert read_manifest(folder).fingerprint == manifest.fingerprint
+
+
+def test_a_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "new"
+    with preparing(target) as part:
+        (part / "a").write_text("1")
+        write_manifest(part, "tiny", "bfloat16", 2, "test")
+        assert not target.exists()
+    assert sorted(path.name for path in target.iterdir()) == ["a", MANIFEST]
+    assert [path.name for path in target.parent.iterdir()] == ["new"]
+
+
+def test_a_failed_preparation_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="disk"), preparing(tmp_path / "new") as part:
+        (part / "a").write_text("1")
+        raise OSError("the disk is full")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_at_once_the_first_to_finish_is_kept_and_both_succeed(tmp_path: Path) -> None:
+    target = tmp_path / "new"
+    with preparing(target) as slow:
+        with preparing(target) as fast:
+            (fast / "a").write_text("fast")
+            write_manifest(fast, "tiny", "bfloat16", 2, "fast")
+        (slow / "a").write_text("slow")
+        write_manifest(slow, "tiny", "bfloat16", 2, "slow")
+    assert (target / "a").read_text() == "fast"
+    check(target, deep=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "new"
+    target.mkdir()
+    (target / "diary.txt").write_text("dear diary")
+    with pytest.raises(OSError), preparing(target) as part:
+        write_manifest(part, "tiny", "bfloat16", 2, "test")
+    assert [path.name for path in target.iterdir()] == ["diary.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_the_models_below_a_folder_are_found_by_their_manifests(folder: Path) -> None:
+    (folder.parent / "empty").mkdir()
+    shutil.copytree(folder, folder.parent / "old")
+    edit_manifest(folder.parent / "old", lambda values: values.update(format=0))
+    shutil.copytree(folder, folder.parent / ".tiny-killed")  # left by a killed preparation
+    assert list(prepared_folders(folder.parent)) == [folder]
