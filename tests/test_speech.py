@@ -79,7 +79,8 @@ def test_every_row_comes_from_a_piece_that_sees_five_seconds_around_it(frames: i
         assert stop == frames or stop - 1 - row >= MARGIN_FRAMES
 
 
-def test_pieces_are_a_minute_long_but_for_the_last() -> None:
+def test_pieces_are_a_minute_long_but_for_the_last_and_overlap_by_ten_seconds() -> None:
+    assert (PIECE_FRAMES, MARGIN_FRAMES) == (60 * 25, 5 * 25)
     spans = [piece_span(index, 2 * MINUTE) for index in range(3)]
     assert spans == [(0, MINUTE), (STRIDE, STRIDE + MINUTE), (2 * STRIDE, 2 * MINUTE)]
 

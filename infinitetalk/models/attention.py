@@ -54,6 +54,8 @@ _PACKAGES = {"flash": "flash_attn", "sage": "sageattention"}
 
 def unavailable_reason(name: str, device: torch.device) -> str | None:
     """Why backend `name` cannot run on `device`, or None when it can."""
+    if name not in BACKENDS:
+        return f"there are only {', '.join(BACKENDS)}"
     if name == "sdpa":
         return None
     if device.type != "cuda":

@@ -62,7 +62,7 @@ def plan_steps(
         if step >= WARMUP_STEPS:
             change = relative_change(modulation, modulations[step - 1])
             total += float(np.polyval(coefficients, change))
-        computed.append(step < WARMUP_STEPS or total >= threshold)
+        computed.append(step < WARMUP_STEPS or not total < threshold)  # NaN is no reason to skip
         total = 0.0 if computed[-1] else total
         accumulated.append(total)
     return StepPlan(tuple(computed), tuple(accumulated))

@@ -126,3 +126,8 @@ def test_the_grid_splits_the_pairs_over_time_rows_and_columns(
         per_axis[axis] = grid[axis]
         wanted = rotary_table(positions, split[axis])[0].reshape(per_axis)
         assert torch.equal(part.view(*grid, -1), wanted.expand(*grid, -1))
+
+
+def test_a_backend_nobody_knows_is_refused_with_those_there_are() -> None:
+    with pytest.raises(AttentionUnavailable, match="sdpa, cudnn, flash, sage"):
+        attention_backend("magic", torch.device("cpu"))

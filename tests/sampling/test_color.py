@@ -26,7 +26,8 @@ def test_a_picture_matched_to_itself_is_unchanged() -> None:
 
 
 def test_matched_frames_have_the_mean_and_deviation_of_the_reference() -> None:
-    soft = FRAMES * 0.2  # so that no colour leaves the gamut and is cut
+    """The deviation of the population: with so few pixels the other one would show."""
+    soft = FRAMES[..., :3, :4] * 0.2  # so that no colour leaves the gamut and is cut
     goal = 0.3 * REFERENCE
     for frame in match_color(soft, goal, 1.0).unbind(1):
         assert lab(frame).mean((0, 1)) == pytest.approx(lab(goal).mean((0, 1)), abs=0.05)

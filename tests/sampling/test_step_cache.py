@@ -103,3 +103,8 @@ def test_nothing_is_kept_when_no_step_is_left_out() -> None:
     cache = ResidualCache(compute_all(2))
     cache.apply(Branch.COND, 0, torch.zeros(3), adds(1.0))
     assert not cache._residuals
+
+
+def test_a_change_that_is_no_number_skips_nothing() -> None:
+    plan = plan_steps([torch.zeros(4)] * 12, threshold=1.0, coefficients=(1.0, 0.0))
+    assert plan.skipped == 0
