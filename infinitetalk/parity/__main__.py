@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
-from infinitetalk.errors import InfiniteTalkError
 from infinitetalk.parity.case import Case, Check
 from infinitetalk.parity.manifests import manifest_checks
 from infinitetalk.parity.networks import (
@@ -92,38 +90,40 @@ def _folders(golden: Path, only: str | None) -> list[Path]:
 
 
 def _report(folder: Path, device: torch.device, dtype: torch.dtype) -> bool:
+    """Run a case and print its line, or a line for everything that is wrong."""
     name = folder.name.removeprefix("case_")
     try:
         checks = run_case(folder, device, dtype)
     except KeyError as error:
-        print(f"{name:<16} FAILED: unknown case or output {error}")
-        return False
+        faults = [f"unknown case or output {error}"]
     except Exception as error:  # one broken case must not hide the others
-        print(f"{name:<16} FAILED: {type(error).__name__}: {error}")
-        return False
-    except (OSError, SafetensorError, InfiniteTalkError) as error:
-        print(f"{name:<16} FAILED: {error}")
-        return False
+        faults = [f"{type(error).__name__}: {error}"]
+    else:
+        faults = _faults(checks)
+    for fault in faults:
+        print(f"{name:<16} FAILED: {fault}")
+    if not faults:
+        print(f"{name:<16} {_summary(checks)}")
+    return not faults
+
+
+def _faults(checks: list[Check]) -> list[str]:
     if not checks:
-        print(f"{name:<16} FAILED: it stores nothing to compare")
-        return False
-    failed = [check for check in checks if not check.passed]
+        return ["it stores nothing to compare"]
+    limits = {c: "" if c.limit is None else f" > {c.limit:.3g}" for c in checks}
+    return [f"{c.output} is off by {c.error:.3g}{limits[c]}" for c in checks if not c.passed]
+
+
+def _summary(checks: list[Check]) -> str:
     limited = [check for check in checks if check.limit is not None]
-    free = len(checks) - len(limited)
-    for check in failed:
-        limit = "" if check.limit is None else f" > {check.limit:.3g}"
-        print(f"{name:<16} FAILED: {check.output} is off by {check.error:.3g}{limit}")
-    if failed:
-        return False
     if not limited:
-        print(f"{name:<16} float32 only")
-        return True
+        return "float32 only"
     worst = max(limited, key=lambda check: check.severity)
-    print(
-        f"{name:<16} ok  {len(limited)} checks; closest to its limit: {worst.output} "
+    free = len(checks) - len(limited)
+    return (
+        f"ok  {len(limited)} checks; closest to its limit: {worst.output} "
         f"{worst.error:.3g} <= {worst.limit:.3g}" + (f"; {free} float32 only" if free else "")
     )
-    return True
 
 
 if __name__ == "__main__":
