@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 DEMO := infinitetalk/demo/assets
-GOLDEN ?= ../shared/golden
+GOLDEN ?= tests/data
 
 .PHONY: help demo test test-slow parity check bench-cpu lock clean
 
@@ -22,7 +22,7 @@ test: $(READY) ## run the tests
 test-slow: $(READY) ## run the tests that take minutes
 	$(PYTHON) -m pytest -m slow
 
-parity: $(READY) ## compare with the reference's numbers in GOLDEN=../shared/golden
+parity: $(READY) ## compare with the original's numbers in GOLDEN=tests/data
 	$(PYTHON) -m infinitetalk.parity $(GOLDEN)
 
 check: $(READY) ## check format, lint and types

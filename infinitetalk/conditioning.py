@@ -157,17 +157,15 @@ class Conditioner:
         """Conditioning of every branch of a window; they share all that is equal between them."""
         speech = self._speech(heard)
         audio = self._transformer.audio_keys(speech)
-        return {
-            branch: self._branch(branch, view, audio, self._silent(speech)) for branch in branches
-        }
+        return {branch: self._branch(branch, view, audio, speech) for branch in branches}
 
-    def _branch(self, branch: Branch, view: View, audio: Keys, silence: Keys) -> Conditioning:
+    def _branch(self, branch: Branch, view: View, audio: Keys, speech: Tensor) -> Conditioning:
         text = self._text[branch.has_text]
         assert text is not None, "the negative prompt was not encoded"
         if branch.has_audio:
             return Conditioning(view.latent, self._rotary, text, view.keys, audio, self._regions)
         # silence is one person even in a duet, and then there is nothing to tell apart
-        return Conditioning(view.latent, self._rotary, text, view.keys, silence)
+        return Conditioning(view.latent, self._rotary, text, view.keys, self._silent(speech))
 
     def _speech(self, heard: Heard) -> Tensor:
         """b p f w l c."""

@@ -5,6 +5,7 @@ start with its name and what would be allowed. Standard library only.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from infinitetalk.errors import InvalidSetting
 
 PREFIX = "INFINITETALK_"
+DEVICES = ("auto", "cpu", "cuda", "cuda:N")
 
 
 def _setting(default: Any, meaning: str, choices: tuple[str, ...] = ()) -> Any:
@@ -32,7 +34,7 @@ class Settings:
         "which preset this deployment runs",
         ("auto", "fast", "standard", "best", "demo", "tiny"),
     )
-    device: str = _setting("auto", "where the model runs: auto, cpu, cuda or cuda:N")
+    device: str = _setting("auto", "where the model runs", DEVICES)
     precision: str = _setting(
         "auto", "arithmetic of the transformer", ("auto", "float32", "bfloat16")
     )
@@ -44,6 +46,11 @@ class Settings:
     max_video_megapixels: float = _setting(
         9.0, "largest video frame that is decoded, in megapixels"
     )
+
+    @property
+    def bundled_folder(self) -> Path:
+        """Where the weights of `demo` and `tiny` are written; the others' may be read-only."""
+        return self.home / "weights"
 
     @property
     def weights_folder(self) -> Path:
@@ -79,7 +86,9 @@ def let_idle_threads_sleep() -> None:
 
 def _parse(name: str, text: str, item: "Field[Any]") -> Any:
     choices = item.metadata["choices"]
-    if choices and text not in choices:
+    if not text:
+        raise InvalidSetting(f"{name} is empty; give it a value or unset it.")
+    if choices and re.sub(r"^cuda:\d+$", "cuda:N", text) not in choices:
         raise InvalidSetting(f"{name} is {text!r}; allowed are {', '.join(choices)}.")
     if "Path" in str(item.type):
         return Path(text).expanduser()

@@ -24,6 +24,7 @@
     │   ├── GenerationDiverged       the sampler produced values that are not a picture
     │   ├── OutOfMemory              the device ran out of memory
     │   └── EncodingFailed           ffmpeg did not produce a playable file
+    ├── JobBusy                      another process is at work on this job
     └── Canceled                     the caller asked to stop
 
 Messages are public: one sentence, no path of the server, no stack, no prompt.
@@ -192,6 +193,15 @@ class EncodingFailed(RenderFailed):
     """ffmpeg did not produce a playable file."""
 
     code = "encoding_failed"
+
+
+class JobBusy(InfiniteTalkError):
+    """Another process is at work on this job."""
+
+    code = "job_busy"
+    status = 409
+    retryable = True
+    exit_code = 2
 
 
 class Canceled(InfiniteTalkError):

@@ -24,15 +24,21 @@ from pathlib import Path
 from PIL import Image
 
 from infinitetalk.config import Settings
-from infinitetalk.errors import InvalidField, InvalidInput
+from infinitetalk.errors import (
+    FileMissing,
+    InvalidField,
+    InvalidInput,
+    JobBusy,
+    UnsupportedMedia,
+)
 from infinitetalk.media.audio import decode_speech
-from infinitetalk.media.image import load_portrait
+from infinitetalk.media.image import choose_bucket, load_portrait
 from infinitetalk.media.probe import sniff_kind
 from infinitetalk.media.publish import publishing
-from infinitetalk.media.regions import region_masks
+from infinitetalk.media.regions import latent_masks, region_masks
 from infinitetalk.media.soundtrack import Soundtrack
 from infinitetalk.media.video import check_video
-from infinitetalk.spec import GenerationSpec, spec_from_json
+from infinitetalk.spec import VAE_STRIDE_SPACE, GenerationSpec, spec_from_json
 
 FORMAT = 1
 MAX_SPEAKERS = 2
@@ -63,6 +69,10 @@ class JobFolder:
     @property
     def job(self) -> Path:
         return self.root / "job.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
 
     def speech(self, speaker: int) -> Path:
         return self.root / "input" / f"speech_{speaker}.wav"
@@ -97,25 +107,21 @@ def create_job(
         voices: recordings, or videos with sound; one or two.
 
     Raises:
-        InvalidInput: a file or a box is not what can be rendered, or the folder cannot be made.
+        InvalidInput: a file or a box is not what can be rendered, or the folder cannot be used.
+        JobBusy: another process is at work in the folder.
         StorageFull: the disk has no room.
     """
-    try:
-        (folder.root / "input").mkdir(parents=True)
-    except OSError as error:
-        raise InvalidField(f"{folder.root} cannot be created.", field="output") from error
-    try:
+    for path in (scene, *voices):
+        if path.is_dir():
+            raise FileMissing(f"{path} is a folder, not a file.")
+    with _claimed(folder):
         height, width = _take_scene(folder, scene, settings)
-        region_masks(height, width, spec.boxes, len(voices))  # refuses boxes outside the picture
+        _check_boxes(spec, height, width, len(voices))
         for number, voice in enumerate(voices, 1):
             decode_speech(voice, folder.speech(number), max_seconds=settings.max_audio_seconds)
             _copy(voice, folder.sound(number))
-        (folder.root / "fragments").mkdir()
         with publishing(folder.job) as part:
             part.write_text(json.dumps({"format": FORMAT, "spec": spec.to_json()}, indent=1))
-    except BaseException:
-        folder.remove()
-        raise
 
 
 def read_job(folder: JobFolder) -> GenerationSpec:
@@ -124,13 +130,15 @@ def read_job(folder: JobFolder) -> GenerationSpec:
     Raises:
         InvalidInput: the folder holds no complete job of this version.
     """
+    if not folder.root.is_dir():
+        raise FileMissing(f"There is no folder {folder.root}.")
     try:
         job = json.loads(folder.job.read_text())
         if job["format"] != FORMAT:
-            raise InvalidInput(f"{folder.root.name} was written by another version.")
+            raise InvalidInput(f"{folder.root} was written by another version.")
         return spec_from_json(job["spec"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{folder.root.name} holds no job that could be resumed.") from error
+        raise InvalidInput(f"{folder.root} holds no job that could be resumed.") from error
 
 
 @contextmanager
@@ -138,19 +146,59 @@ def locked(folder: JobFolder) -> Iterator[None]:
     """Hold the folder against other processes; a killed holder frees it.
 
     Raises:
-        InvalidInput: another process is rendering this job.
+        JobBusy: another process is at work in it.
     """
-    with (folder.root / "lock").open("w") as file:
+    with folder.lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InvalidInput(f"Another process is rendering {folder.root.name}.") from None
+            raise JobBusy(f"Another process is at work in {folder.root}.") from None
         yield
+
+
+@contextmanager
+def _claimed(folder: JobFolder) -> Iterator[None]:
+    """A folder that is new, or was left by a process that died while it filled it.
+
+    What is there and not ours is never touched.
+    """
+    try:
+        folder.root.mkdir(parents=True)
+    except FileExistsError:
+        if not folder.lock.exists():
+            raise InvalidField(f"{folder.root} is in the way.", field="output") from None
+    except OSError as error:
+        raise InvalidField(f"{folder.root} cannot be created.", field="output") from error
+    with locked(folder):
+        if folder.job.exists():
+            raise InvalidInput(f"{folder.root} holds an unfinished job.")
+        try:
+            for name in ("input", "fragments"):
+                shutil.rmtree(folder.root / name, ignore_errors=True)
+                (folder.root / name).mkdir()
+            yield
+        except BaseException:
+            folder.remove()
+            raise
+
+
+def _check_boxes(spec: GenerationSpec, height: int, width: int, speakers: int) -> None:
+    """Refuse boxes that leave the picture or what is rendered of it."""
+    masks = region_masks(height, width, spec.boxes, speakers)
+    if speakers > 1:
+        rows, columns = choose_bucket(height, width, spec.buckets)
+        latent = (rows // VAE_STRIDE_SPACE, columns // VAE_STRIDE_SPACE)
+        latent_masks(masks, (rows, columns), latent)
 
 
 def _take_scene(folder: JobFolder, scene: Path, settings: Settings) -> tuple[int, int]:
     """Height and width of the scene, now in the folder."""
-    if sniff_kind(scene) == "image":
+    try:
+        kind = sniff_kind(scene)
+    except UnsupportedMedia as error:
+        message = f"{scene.name} is no JPEG, PNG or WebP picture and no video."
+        raise UnsupportedMedia(message) from error
+    if kind == "image":
         pixels = load_portrait(scene, max_megapixels=settings.max_image_megapixels)
         with publishing(folder.picture) as part:
             Image.fromarray(pixels).save(part, format="PNG", compress_level=1)

@@ -15,6 +15,7 @@ Axes: b batch (1), c channels, f video frames, t latent frames, h w size. Pixels
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ from infinitetalk.speech import StreamedSpeech
 from infinitetalk.weights.load import Model
 
 LATENT_CHANNELS = 16
+log = logging.getLogger(__name__)
 
 Noise = Callable[[int, tuple[int, ...]], Tensor]
 """(window, shape) -> standard normal float32 noise on the CPU."""
@@ -133,16 +135,15 @@ class InfiniteTalkPipeline:
 
         Raises:
             Canceled: `canceling` said so.
-            GenerationDiverged: a window is broken, with the fallback attention too.
+            GenerationDiverged: a window is broken, with SDPA too.
         """
         progress = ProgressMeter(plan.count, spec.steps, on_progress, first_window=first_window)
         progress.stage(Stage.ENCODING)
         guidance = Guidance(spec.text_guidance, spec.audio_guidance, spec.apg)
         texts = self._encode_texts(spec, guidance)
-        encode = self._model.audio_encoder
-        frames = plan.covered_frames
-        heard = [StreamedSpeech(voice, self._on_device(encode), frames) for voice in voices]
-        model = self._model
+        model, frames = self._model, plan.covered_frames
+        encode = self._on_device(model.audio_encoder)
+        heard = [StreamedSpeech(voice, encode, frames) for voice in voices]
         size = choose_bucket(scene.height, scene.width, spec.buckets)
         conditioner = Conditioner(
             model.transformer, model.vae, model.image_encoder, spec, scene, texts, heard, size
@@ -239,15 +240,24 @@ class WindowRenderer:
         conditionings = self._conditioner.window(heard, view, self._guidance.branches)
         start = view.first_frame if motion is None else self._encode_motion(motion)
         on_step = self._step_watcher(index, progress, canceling)
-        for attention in dict.fromkeys((self._attention, sdpa)):
+        for attention in dict.fromkeys((self._attention, sdpa)):  # SDPA once, should it be both
             progress.stage(Stage.DENOISING, index)
             latent = self._denoise(index, conditionings, start, attention, on_step)
             progress.stage(Stage.DECODING)
-            frames = self._vae.decode(latent)[0]
+            frames = self._decode(latent, canceling)
             if _is_sane(frames):
                 matched = match_color(frames, self._reference, self._spec.color_strength)
                 return WindowPixels(heard.window, latent, matched)
+            log.warning("Window %d is broken; the attention backend may be the cause.", index)
         raise GenerationDiverged("The sampler produced values that are not a picture.")
+
+    def _decode(self, latent: Tensor, canceling: Canceling) -> Tensor:
+        """b 16 t h w to 3 f h w; long on a CPU, so cancel is asked here too."""
+        frames = []
+        for some in self._vae.decode_stream(latent):
+            _check(canceling)
+            frames.append(some)
+        return torch.cat(frames, dim=2)[0]
 
     def _encode_motion(self, motion: Tensor) -> Tensor:
         """The end of the window before, as the fresh clip that the network was trained with."""
@@ -257,8 +267,7 @@ class WindowRenderer:
         self, window: int, progress: ProgressMeter, canceling: Canceling
     ) -> Callable[[int], None]:
         def on_step(done: int) -> None:
-            if canceling():
-                raise Canceled("The job was canceled.")
+            _check(canceling)
             progress.step(done, self._schedule.skipped_forwards(window, done, self._guidance))
 
         return on_step
@@ -326,6 +335,11 @@ def to_uint8(frames: Tensor) -> np.ndarray:
     """3 f h w in [-1, 1] to uint8 f h w 3; fractions are cut off, as in the reference."""
     levels = ((frames + 1) / 2 * 255).clamp(0, 255).to(torch.uint8)
     return levels.permute(1, 2, 3, 0).contiguous().cpu().numpy()
+
+
+def _check(canceling: Canceling) -> None:
+    if canceling():
+        raise Canceled("The job was canceled.")
 
 
 def _is_sane(frames: Tensor) -> bool:

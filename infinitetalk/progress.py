@@ -62,20 +62,22 @@ class ProgressMeter:
         self._window = 0
         self._step = 0
         self._skipped = 0
-        self._started: float | None = None
+        self._running: Stage | None = None
+        self._since = clock()
+        self._spent = dict.fromkeys(Stage, 0.0)  # seconds in each stage so far
         self._fraction = 0.0  # never falls, although a window may be rendered again
 
     def stage(self, stage: Stage, window: int | None = None) -> None:
-        """A stage begins; denoising says of which window (counted from 0)."""
+        """A stage begins; encoding and denoising say of which window (counted from 0)."""
+        self._clock_in(stage)
         if window is not None:
             self._window, self._step = window + 1, 0
             self._done = window * self._steps
-        if stage is Stage.DENOISING and self._started is None:
-            self._started = self._clock()
         self._emit(stage)
 
     def step(self, step: int, skipped: int) -> None:
         """`step` steps of the window are done; `skipped` forwards were left out so far."""
+        self._clock_in(Stage.DENOISING)
         self._done += step - self._step
         self._step, self._skipped = step, skipped
         self._emit(Stage.DENOISING)
@@ -96,9 +98,23 @@ class ProgressMeter:
             )
         )
 
+    def _clock_in(self, stage: Stage) -> None:
+        now = self._clock()
+        if self._running is not None and self._window:  # before that it is once for the job
+            self._spent[self._running] += now - self._since
+        self._running, self._since = stage, now
+
     def _eta(self, total: int) -> float | None:
-        """Steps to go at the pace so far; decoding and writing of past windows are in that pace."""
-        done = self._done - self._first_done
-        if self._started is None or done == 0:
+        """Steps to go at their measured pace, the rest of each window at that of past windows.
+
+        Until a window is done, what comes after its steps is not known and not counted.
+        """
+        steps_done = self._done - self._first_done
+        if steps_done == 0:
             return None
-        return (self._clock() - self._started) / done * (total - self._done)
+        left = (total - self._done) * self._spent[Stage.DENOISING] / steps_done
+        windows_done = self._window - 1 - self._first_done // self._steps
+        if windows_done > 0:
+            rest = sum(self._spent.values()) - self._spent[Stage.DENOISING]
+            left += (self._windows - self._window + 1) * rest / windows_done
+        return left

@@ -29,7 +29,7 @@ from infinitetalk.media.writer import join, write_fragment
 from infinitetalk.pipeline import InfiniteTalkPipeline, Rendered, video_frames
 from infinitetalk.progress import Canceling, OnProgress, Progress, Stage
 from infinitetalk.sampling.windows import WindowPlan
-from infinitetalk.spec import FPS, GenerationSpec
+from infinitetalk.spec import FPS, PRESETS, GenerationSpec
 from infinitetalk.weights.load import load_model
 from infinitetalk.weights.locate import locate_weights
 from infinitetalk.weights.memory_plan import plan_memory
@@ -37,7 +37,7 @@ from infinitetalk.weights.prepared import Manifest
 
 log = logging.getLogger(__name__)
 
-ANY_MEGAPIXELS = 1000.0  # the size of a video is checked when it comes into the job folder
+MAX_VIDEO_MEGAPIXELS = 1000.0  # the deployment's own limit was held when the job was made
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,9 @@ class Runner:
             WeightsMissing, WeightsCorrupt: there are no good prepared weights.
             DeviceUnavailable, AttentionUnavailable: the settings do not fit this machine.
         """
-        folder = locate_weights(preset, settings.weights_folder)
+        bundled = PRESETS[preset].is_bundled
+        weights = settings.bundled_folder if bundled else settings.weights_folder
+        folder = locate_weights(preset, weights)
         device = choose_device(settings.device)
         precision = choose_precision(settings.precision, device)
         model = load_model(folder, device, precision, on_component=on_component)
@@ -243,7 +245,7 @@ def _open_scene(folder: JobFolder) -> Iterator[Scene]:
         with Image.open(folder.picture, formats=("PNG",)) as image:
             yield Picture(np.asarray(image.convert("RGB")))
         return
-    with VideoFrames(folder.video, max_megapixels=ANY_MEGAPIXELS) as frames:
+    with VideoFrames(folder.video, max_megapixels=MAX_VIDEO_MEGAPIXELS) as frames:
         yield _Film(frames)
 
 
@@ -268,8 +270,8 @@ class _Film:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Errors of the device as ours."""
+    """A device without memory as our error."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise OutOfMemory("The GPU ran out of memory while rendering.") from error
+        raise OutOfMemory("The device ran out of memory while rendering.") from error

@@ -286,7 +286,7 @@ def check(spec: GenerationSpec) -> None:
         value = getattr(spec, field)
         if not (math.isfinite(value) and low <= value <= high):
             raise InvalidField(
-                f"{field} must be between {low:g} and {high:g}, not {value}.", field=field
+                f"{field} must be between {low} and {high}, not {value}.", field=field
             )
     _check_lengths(spec)
     for field in ("prompt", "negative_prompt"):

@@ -227,7 +227,7 @@ def test_a_box_too_small_for_the_tokens_is_refused_before_rendering(
     condition: Callable[..., Conditioner],
 ) -> None:
     dot = Box(59, 0, 60, 1)
-    with pytest.raises(InvalidField, match="first box covers nothing"):
+    with pytest.raises(InvalidField, match="Box 1 covers nothing"):
         condition(voices=(voice(1), voice(2)), spec=specify("tiny", boxes=(dot, RIGHT)))
 
 

@@ -52,9 +52,11 @@ def test_an_unknown_variable_is_refused_with_the_known_ones() -> None:
     [
         ("PRESET", "Best", "standard"),
         ("PRECISION", "float16", "bfloat16"),
-        ("ATTENTION", "", "sdpa"),
+        ("ATTENTION", "Sdpa", "sdpa"),
         ("MAX_AUDIO_SECONDS", "an hour", "a number"),
-        ("MAX_AUDIO_SECONDS", "", "a number"),
+        ("MAX_AUDIO_SECONDS", " ", "a number"),
+        ("DEVICE", "banana", "cuda:N"),
+        ("DEVICE", "cuda:x", "cuda:N"),
         ("MAX_AUDIO_SECONDS", "0", "a positive number"),
         ("MAX_IMAGE_MEGAPIXELS", "-1", "a positive number"),
         ("MAX_VIDEO_MEGAPIXELS", "inf", "a positive number"),
@@ -83,3 +85,13 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("item", fields(Settings), ids=lambda item: item.name)
 def test_every_setting_says_what_it_means(item: object) -> None:
     assert item.metadata["meaning"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["HOME", "ATTENTION", "MAX_AUDIO_SECONDS"])
+def test_an_empty_value_is_no_value(name: str) -> None:
+    with pytest.raises(InvalidSetting, match=f"INFINITETALK_{name} is empty"):
+        load_settings({f"INFINITETALK_{name}": ""})
+
+
+def test_a_numbered_device_is_taken() -> None:
+    assert load_settings({"INFINITETALK_DEVICE": "cuda:3"}).device == "cuda:3"

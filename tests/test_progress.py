@@ -36,8 +36,8 @@ def run(
             for step in range(1, steps + 1):
                 clock.now += 2
                 meter.step(step, 0)
-            clock.now += 3
             meter.stage(Stage.DECODING)
+            clock.now += 3
     return seen
 
 
@@ -72,10 +72,10 @@ def test_there_is_no_estimate_before_the_first_step() -> None:
     assert all(p.eta_s is not None for p in seen[first_step:])
 
 
-def test_the_estimate_is_the_measured_pace_times_the_steps_to_go() -> None:
+def test_the_estimate_is_the_steps_to_go_and_the_rest_of_each_window_as_measured() -> None:
     seen = run(2, 3, Clock())
     steps = [p.eta_s for p in seen if p.step and p.stage is Stage.DENOISING]
-    assert steps == [5 * 2, 4 * 2, 3 * 2, 2 * 11 / 4, 1 * 13 / 5, 0]  # decoding joins the pace
+    assert steps == [5 * 2, 4 * 2, 3 * 2, 2 * 2 + 3, 2 + 3, 3]  # decoding, once it is known
 
 
 def test_a_resumed_job_starts_at_its_window_and_measures_its_own_steps() -> None:

@@ -7,6 +7,7 @@ for it, 4 rendering failed, 130 interrupted.
 import argparse
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 
 from infinitetalk import __version__
@@ -26,21 +27,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         return code
     except InfiniteTalkError as error:
-        if options.debug:
-            raise
+        _show_stack(options)
         print(f"{error.message} ({error.code})", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        print(f"Interrupted. ({Canceled.code})", file=sys.stderr)
         return Canceled.exit_code
     except Exception as error:
-        if options.debug:
-            raise
+        _show_stack(options)
         kind = type(error).__name__
         print(
             f"Something broke that should not: {kind}. Run with --debug (internal)", file=sys.stderr
         )
         return InfiniteTalkError.exit_code
+
+
+def _show_stack(options: argparse.Namespace) -> None:
+    if options.debug:
+        traceback.print_exc()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """Look at this machine: devices, attention backends, weights, ffmpeg, disk, memory plan."""
 
 import argparse
+import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def _device_detail(name: str) -> str:
 
 
 def _weights(settings: Settings) -> Iterator[Row]:
-    prepared = prepared_folders(settings.weights_folder)
+    prepared = prepared_folders(settings.weights_folder) | prepared_folders(settings.bundled_folder)
     for preset in PRESETS.values():
         found = [folder for folder, manifest in prepared.items() if manifest.preset == preset.name]
         if found:
@@ -94,8 +95,11 @@ def _ffmpeg() -> Iterator[Row]:
 
 
 def _disk(settings: Settings) -> Iterator[Row]:
-    for what, folder in (("disk of weights", settings.weights_folder), ("disk here", Path.cwd())):
+    for what, folder in (("disk of home", settings.home), ("disk here", Path.cwd())):
         existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK):
+            yield what, "bad", f"{folder} cannot be written"
+            continue
         free = shutil.disk_usage(existing).free / 1e9
         state = "ok" if free >= MIN_FREE_GB else "bad"
         yield what, state, f"{free:.0f} GB free in {existing}"

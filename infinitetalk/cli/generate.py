@@ -5,22 +5,23 @@ was interrupted or killed continues from there with `--resume`.
 """
 
 import argparse
+import shlex
 import shutil
-import signal
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
+from infinitetalk.cli.interrupt import interruptible
 from infinitetalk.cli.progress_bar import ProgressBar
 from infinitetalk.config import Settings, load_settings
-from infinitetalk.errors import InvalidField, InvalidInput
-from infinitetalk.jobfolder import JobFolder, create_job, read_job
+from infinitetalk.errors import InvalidField, InvalidInput, JobBusy
+from infinitetalk.jobfolder import JobFolder, create_job, locked, read_job
 from infinitetalk.spec import PRESETS, Box, GenerationSpec, SpeakingOrder, specify
 from infinitetalk.weights.prepared import prepared_folders, require_weights
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="speech: wav, mp3, m4a, flac, ogg, or a video's sound",
     )
     add("--audio-2", type=Path, metavar="B", help="speech of a second speaker")
-    add("--output", type=Path, metavar="O.mp4", help="the video to write")
+    add("--output", type=Path, metavar="O.mp4", help="the video to write, or to replace")
     add("--resume", type=Path, metavar="DIR", help="continue an interrupted run from its folder")
     orders = [order.value for order in SpeakingOrder]
     add("--order", choices=orders, help="how two voices follow each other (default: together)")
@@ -57,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--negative-prompt", help="what it must not show (used with text guidance above 1)")
     presets = ["auto", *PRESETS]
     add("--preset", choices=presets, help="which model to run (default: what fits this machine)")
-    add("--resolution", help="480p or 720p (default: the preset's)")
+    sizes = "480p or 720p; demo has 128p only, tiny 48p"
+    add("--resolution", help=f"{sizes} (default: the preset's first)")
     add("--seed", type=int, metavar="N", help="same seed, same video (default: 42)")
     add("--steps", type=int, metavar="N", help="denoising steps (default: the preset's)")
     add("--audio-guidance", type=float, metavar="X", help="above 1, lips follow the voice closer")
@@ -73,11 +75,10 @@ def run(options: argparse.Namespace) -> int:
     started = time.monotonic()
     try:
         result = _render(folder, spec, settings)
+        shutil.move(result.path, output)
     except BaseException as error:
         _leave(folder, error, is_new)
         raise
-    output.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(result.path, output)
     folder.remove()
     _tell(output, result, spec, time.monotonic() - started)
     return 0
@@ -86,10 +87,15 @@ def run(options: argparse.Namespace) -> int:
 def _old_job(
     options: argparse.Namespace, settings: Settings
 ) -> tuple[GenerationSpec, JobFolder, Path]:
+    fixed = {"resume", "output", "debug", "run"}
+    for name, value in vars(options).items():
+        if name not in fixed and value:
+            option = name.replace("_", "-")
+            raise InvalidField(f"A resumed run goes on as it began: no --{option}.", field=name)
     folder = JobFolder(options.resume)
     spec = read_job(folder)
     output = options.output or _output_of(options.resume)
-    _check_output(output)
+    _check_output(output, ())
     return spec, folder, output
 
 
@@ -100,16 +106,16 @@ def _new_job(
         if getattr(options, name) is None:
             raise InvalidField(f"--{name} is missing.", field=name)
     spec = _spec(options, settings)
-    _check_output(options.output)
+    voices = [voice for voice in (options.audio, options.audio_2) if voice is not None]
+    _check_output(options.output, (options.image, *voices))
     require_weights(spec.preset, settings.weights_folder)
     folder = JobFolder(options.output.with_name(f"{options.output.name}.job"))
     if folder.job.exists():
-        raise InvalidInput(
-            f"{folder.root} holds an unfinished run: continue it with --resume {folder.root}, "
-            "or delete the folder."
-        )
-    folder.remove()  # what a run left that was killed before its inputs were complete
-    voices = [voice for voice in (options.audio, options.audio_2) if voice is not None]
+        with locked(folder):
+            raise InvalidInput(
+                f"{folder.root} holds an unfinished run: go on with "
+                f"{_command('--resume', folder.root)}, or delete the folder."
+            )
     create_job(folder, spec, options.image, voices, settings)
     return spec, folder, options.output
 
@@ -118,6 +124,8 @@ def _spec(options: argparse.Namespace, settings: Settings) -> GenerationSpec:
     boxes = tuple(options.box)
     if boxes and options.audio_2 is None:
         raise InvalidField("--box tells two speakers apart; it needs --audio-2.", field="boxes")
+    if options.order and options.audio_2 is None:
+        raise InvalidField("--order is for two speakers; it needs --audio-2.", field="order")
     return specify(
         _preset(options.preset or settings.preset, settings),
         resolution=options.resolution,
@@ -153,11 +161,20 @@ def _preset(name: str, settings: Settings) -> str:
     return "demo"
 
 
-def _check_output(output: Path) -> None:
+def _check_output(output: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output that could not be written, before anything is rendered for it."""
     if output.suffix.lower() != ".mp4":
         raise InvalidField(f"--output must end in .mp4, not {output.name}.", field="output")
     if output.is_dir():
         raise InvalidField(f"--output {output} is a folder.", field="output")
+    if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
+        raise InvalidField(f"--output {output} is one of the inputs.", field="output")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output.parent):
+            pass
+    except OSError as error:
+        raise InvalidField(f"{output.parent} cannot be written.", field="output") from error
 
 
 def _output_of(folder: Path) -> Path:
@@ -173,46 +190,30 @@ def _render(folder: JobFolder, spec: GenerationSpec, settings: Settings) -> "Res
         from infinitetalk.runner import Runner
 
         runner = Runner.load(spec.preset, settings)
-    with ProgressBar(console) as bar, _interruptible() as interrupted:
+    with ProgressBar(console) as bar, interruptible(_say_stopping) as interrupted:
         return runner.run(folder, spec, on_progress=bar.show, canceling=interrupted.is_set)
 
 
-class _Interrupted:
-    """Set by Ctrl-C or SIGTERM: the job ends after its step. A second Ctrl-C ends it now."""
-
-    def __init__(self) -> None:
-        self._is_set = False
-
-    def is_set(self) -> bool:
-        return self._is_set
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._is_set:
-            raise KeyboardInterrupt
-        self._is_set = True
-
-
-@contextmanager
-def _interruptible() -> Iterator[_Interrupted]:
-    handler = _Interrupted()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, handler) for number in numbers]
-    try:
-        yield handler
-    finally:
-        for number, old in zip(numbers, before, strict=True):
-            signal.signal(number, old)
+def _say_stopping() -> None:
+    console.print("Stopping as soon as the step is done; press Ctrl-C again to stop at once.")
 
 
 def _leave(folder: JobFolder, error: BaseException, is_new: bool) -> None:
     """Keep the folder of a failed run if a window of it is done, and say how to go on."""
-    if isinstance(error, InvalidInput):  # somebody else's run, or no run at all
+    if isinstance(error, JobBusy):  # it is somebody else's run
         return
     if folder.checkpoint.exists():
-        command = f"infinitetalk generate --resume {escape(str(folder.root))}"
-        console.print(f"Finished windows are kept. Continue with: {command}")
+        command = _command("--resume", folder.root)
+        console.print(f"Finished windows are kept. Go on with: {escape(command)}")
     elif is_new:
         folder.remove()
+        console.print("No window was finished: nothing is kept.")
+
+
+def _command(option: str, value: Path) -> str:
+    """A command line of ours that can be pasted."""
+    program = sys.argv[0] if Path(sys.argv[0]).name == "infinitetalk" else "infinitetalk"
+    return shlex.join([program, "generate", option, str(value)])
 
 
 def _tell(output: Path, result: "Result", spec: GenerationSpec, seconds: float) -> None:

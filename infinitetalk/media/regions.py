@@ -39,26 +39,25 @@ def latent_masks(
     """Masks cut like the picture, `cover_crop` to `size`, and reduced to the latent grid.
 
     Raises:
-        InvalidField: a region vanishes in the latent or in the token grid. The model divides by
-            the size of each region, so that it would answer with NaN.
+        InvalidField: a speaker vanishes in the latent or in the token grid.
     """
     latent = nearest(cover_crop_mask(masks, size), latent_size)
-    check_regions(latent)
-    check_regions(nearest(latent, (latent_size[0] // 2, latent_size[1] // 2)))
+    check_speakers(latent)
+    check_speakers(nearest(latent, (latent_size[0] // 2, latent_size[1] // 2)))
     return latent
 
 
-def check_regions(masks: np.ndarray) -> None:  # 3 h w
-    """Refuse masks of which one covers nothing.
+def check_speakers(masks: np.ndarray) -> None:  # 3 h w
+    """Refuse masks in which a speaker covers nothing; an empty background is nobody's loss.
 
     Raises:
-        InvalidField: says which region is lost.
+        InvalidField: says which speaker is lost.
     """
-    for region, mask in zip(("first box", "second box", "background"), masks, strict=True):
+    for number, mask in enumerate(masks[:2], 1):
         if not mask.any():
             raise InvalidField(
-                f"The {region} covers nothing of the picture that is rendered; "
-                "make the boxes larger, or smaller for the background.",
+                f"Box {number} covers nothing of what is rendered: the picture is cropped to the "
+                "shape of the video. Make the box larger or move it towards the middle.",
                 field="boxes",
             )
 

@@ -89,10 +89,10 @@ def region_map(q: Tensor, k: Tensor, regions: Tensor) -> Tensor:
 
     Args:
         q, k: rotated queries and keys of the self-attention.
-        regions: 3 s, ones inside the region.
+        regions: 3 s, ones inside the region. An empty one is looked at by nobody.
     """
     s = regions.shape[1]
-    weights = (regions / regions.sum(1, keepdim=True)).t()  # s 3
+    weights = (regions / regions.sum(1, keepdim=True).clamp(min=1)).t()  # s 3
     values = F.pad(weights, (0, q.shape[-1] - weights.shape[1])).to(q.dtype)
     values = values[None, :, None].expand(k.shape[0], s, k.shape[2], -1)
     looks = sdpa(q, k[:, :s], values)[..., :3]
@@ -102,8 +102,9 @@ def region_map(q: Tensor, k: Tensor, regions: Tensor) -> Tensor:
 def speaker_positions(looks: Tensor) -> Tensor:
     """Rotary position of every token by the speaker it belongs to: b 3 n -> b n.
 
-    A token takes the region it looks at most; within a speaker's range it moves with how strongly
-    it looks (MultiTalk, label rotary position embedding).
+    A token takes the region it looks at most, by the raw looks; within a speaker's range it moves
+    with how strongly it looks, by the looks scaled to [0, 1] over all tokens (MultiTalk, label
+    rotary position embedding).
     """
     low, high = looks.amin(-1, keepdim=True), looks.amax(-1, keepdim=True)
     strength = (looks - low) / (high - low + 1e-8) * SPEAKER_SPAN
@@ -175,7 +176,10 @@ class AudioCrossAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, text and image attention, audio attention, feed-forward."""
+    """Self-attention, text and image attention, audio attention, feed-forward.
+
+    Names are the checkpoint's: norm3 comes before the text attention, norm_x before the audio's.
+    """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

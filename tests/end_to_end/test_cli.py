@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from infinitetalk.cli import main
 from infinitetalk.config import Settings
-from infinitetalk.jobfolder import JobFolder
+from infinitetalk.jobfolder import JobFolder, create_job
+from infinitetalk.spec import specify
 from tests.end_to_end.reading import read_video
 
 Make = Callable[..., Path]
@@ -81,6 +83,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
+    assert "Stopping" in said
     assert f"--resume {folder.root}" in said and "Traceback" not in said
     assert not output.exists()
     assert list(folder.root.rglob("*.part")) == []
@@ -97,8 +100,9 @@ def test_interrupted_before_the_first_window_nothing_is_kept(
     process = _start(_command(portrait, make_speech(2.0), tmp_path / "video.mp4"))
     _wait_for(folder.job)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
+    assert "(canceled)" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,7 +177,7 @@ def test_an_output_that_cannot_be_written_is_refused(
     assert "(invalid_field)" in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_is_one_line_and_a_stack_with_debug(
+def test_a_home_that_cannot_be_written_is_the_machines_fault(
     portrait: Path,
     make_speech: Make,
     tmp_path: Path,
@@ -183,12 +187,116 @@ def test_a_fault_of_ours_is_one_line_and_a_stack_with_debug(
     home = tmp_path / "home"
     home.write_text("a file where a folder should be")
     monkeypatch.setenv("INFINITETALK_HOME", str(home))
-    command = _command(portrait, make_speech(0.4), tmp_path / "video.mp4")
+    assert main(_command(portrait, make_speech(0.4), tmp_path / "video.mp4")) == 3
+    assert "(weights_missing)" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+    assert main(["doctor"]) == 3
+    assert "cannot be written" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_fault_of_ours_is_one_line_and_a_stack_with_debug(
+    portrait: Path,
+    make_speech: Make,
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = JobFolder(tmp_path / "video.mp4.job")
+    create_job(folder, specify("tiny"), portrait, [make_speech(0.4)], settings)
+    folder.job.write_text(folder.job.read_text().replace("48p", "nonsense"))
+    command = ["generate", "--resume", str(folder.root)]
     assert main(command) == 1
-    said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "(internal)" in said and "Traceback" not in said
-    with pytest.raises(OSError, match="home"):
-        main([*command, "--debug"])
+    said = capsys.readouterr().err
+    assert said.strip().endswith("(internal)") and "Traceback" not in said
+    assert main([*command, "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_ours_is_never_touched(
+    portrait: Path, make_speech: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = tmp_path / "video.mp4.job" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("precious")
+    for scene in (portrait, tmp_path / "missing.png"):
+        assert main(_command(scene, make_speech(0.4), tmp_path / "video.mp4")) == 2
+    assert "in the way" in capsys.readouterr().err
+    assert notes.read_text() == "precious"
+
+
+def test_what_a_killed_start_left_is_used_again(
+    portrait: Path, make_speech: Make, tmp_path: Path
+) -> None:
+    folder = JobFolder(tmp_path / "video.mp4.job")
+    (folder.root / "input").mkdir(parents=True)
+    folder.picture.write_bytes(b"half")
+    folder.lock.touch()
+    assert main(_command(portrait, make_speech(0.4), tmp_path / "video.mp4")) == 0
+
+
+@pytest.mark.parametrize("role", ["image", "audio"])
+def test_an_input_is_never_overwritten(
+    role: str,
+    portrait: Path,
+    make_speech: Make,
+    convert: Make,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    film = convert(portrait, tmp_path / "film.mp4", "-pix_fmt", "yuv420p")
+    content = film.read_bytes()
+    files = {"image": portrait, "audio": make_speech(0.4), role: film}
+    assert main(_command(files["image"], files["audio"], film)) == 2
+    assert "one of the inputs" in capsys.readouterr().err
+    assert film.read_bytes() == content
+
+
+def test_two_runs_at_once_with_one_output_do_not_harm_each_other(
+    portrait: Path, make_speech: Make, tmp_path: Path
+) -> None:
+    command = _command(portrait, make_speech(4.0), tmp_path / "video.mp4")
+    runs = [_start(command), _start(command)]
+    said = [run.communicate(timeout=120)[1] for run in runs]
+    codes = sorted(run.returncode for run in runs)
+    assert codes == [0, 2], said
+    assert len(read_video(tmp_path / "video.mp4").frames) == 100
+
+
+def test_boxes_that_miss_what_is_rendered_are_refused_at_once_and_can_be_corrected(
+    portrait: Path, make_speech: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = ["--audio-2", str(make_speech(0.4, seed=2))]
+    command = _command(portrait, make_speech(0.4), tmp_path / "video.mp4", *second)
+    assert main([*command, "--box", "3,3,10,10", "--box", "20,85,140,155"]) == 2
+    assert "Box 1 covers nothing" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    halves = ["--box", "0,0,160,80", "--box", "0,80,160,160"]
+    assert main([*command, *halves]) == 0, "two halves leave no background, and need none"
+
+
+def test_a_resumed_run_cannot_be_changed(
+    portrait: Path,
+    make_speech: Make,
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = JobFolder(tmp_path / "video.mp4.job")
+    create_job(folder, specify("tiny"), portrait, [make_speech(0.4)], settings)
+    assert main(["generate", "--resume", str(folder.root), "--steps", "1"]) == 2
+    assert "--steps" in capsys.readouterr().err
+    assert folder.job.exists()
+
+
+def test_what_is_no_scene_is_named_so(
+    make_speech: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    animation = tmp_path / "face.gif"
+    Image.new("RGB", (64, 64)).save(animation)
+    assert main(_command(animation, make_speech(0.4), tmp_path / "video.mp4")) == 2
+    assert "no JPEG, PNG or WebP picture and no video" in capsys.readouterr().err
+    assert main(_command(tmp_path, make_speech(0.4), tmp_path / "video.mp4")) == 2
+    assert "is a folder" in capsys.readouterr().err
 
 
 def test_doctor_describes_this_machine(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@ import pytest
 
 from infinitetalk.errors import InvalidField
 from infinitetalk.media.image import choose_bucket
-from infinitetalk.media.regions import check_regions, latent_masks, region_masks
+from infinitetalk.media.regions import check_speakers, latent_masks, region_masks
 from infinitetalk.spec import Box
 
 # The reference at a picture of 54 x 80, cut to 48 x 64, latent 6 x 8 (golden case_pipeline_single).
@@ -60,9 +60,8 @@ def test_a_box_that_is_empty_or_outside_is_refused(box: Box, place: int) -> None
     "boxes",
     [(Box(8, 8, 9, 9), Box(0, 40, 54, 80)),  # between two latent pixels
      (Box(9, 9, 18, 18), Box(0, 40, 54, 80)),  # one latent pixel, between two tokens
-     (Box(0, 0, 54, 4), Box(0, 40, 54, 80)),  # only in what is cut off
-     (Box(0, 0, 54, 40), Box(0, 40, 54, 80))],  # no background
-    ids=["too small", "no token", "cut off", "no background"],
+     (Box(0, 0, 54, 4), Box(0, 40, 54, 80))],  # only in what is cut off
+    ids=["too small", "no token", "cut off"],
 )  # fmt: skip
 def test_a_region_that_vanishes_is_refused(boxes: tuple[Box, ...]) -> None:
     with pytest.raises(InvalidField) as refused:
@@ -70,8 +69,14 @@ def test_a_region_that_vanishes_is_refused(boxes: tuple[Box, ...]) -> None:
     assert refused.value.field == "boxes"
 
 
-def test_which_region_is_lost_is_said() -> None:
+def test_two_halves_without_a_background_are_fine() -> None:
+    masks = region_masks(54, 80, (Box(0, 0, 54, 40), Box(0, 40, 54, 80)), 2)
+    first, second, background = latent_masks(masks, SIZE, LATENT)
+    assert first.any() and second.any() and not background.any()
+
+
+def test_which_speaker_is_lost_is_said() -> None:
     masks = np.ones((3, 4, 4), np.uint8)
     masks[1] = 0
-    with pytest.raises(InvalidField, match="second box"):
-        check_regions(masks)
+    with pytest.raises(InvalidField, match="Box 2"):
+        check_speakers(masks)
