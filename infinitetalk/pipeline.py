@@ -32,7 +32,7 @@ from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransforme
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.progress import Canceling, OnProgress, ProgressMeter, Stage
 from infinitetalk.sampling.color import match_color
-from infinitetalk.sampling.guidance import Branch
+from infinitetalk.sampling.guidance import Branch, branches
 from infinitetalk.sampling.sampler import Guidance, denoise
 from infinitetalk.sampling.schedule import timesteps
 from infinitetalk.sampling.step_cache import (
@@ -60,6 +60,7 @@ class Rendered:
     """A finished window, off the device."""
 
     window: Window
+    count: int  # windows of the job
     frames: np.ndarray  # uint8 f h w 3: the new ones only
     motion: Tensor  # float32 3 f h w on the CPU: what the next window starts from
 
@@ -139,8 +140,7 @@ class InfiniteTalkPipeline:
         """
         progress = ProgressMeter(plan.count, spec.steps, on_progress, first_window=first_window)
         progress.stage(Stage.ENCODING)
-        guidance = Guidance(spec.text_guidance, spec.audio_guidance, spec.apg)
-        texts = self._encode_texts(spec, guidance)
+        texts = self._encode_texts(spec)
         model, frames = self._model, plan.covered_frames
         encode = self._on_device(model.audio_encoder)
         heard = [StreamedSpeech(voice, encode, frames) for voice in voices]
@@ -158,10 +158,11 @@ class InfiniteTalkPipeline:
         )
         windows = _heard_windows(plan, first_window, len(voices))
         for pixels in renderer.render(windows, motion, progress, canceling):
-            yield _to_host(pixels, spec.motion_frames)
+            yield _to_host(pixels, plan)
 
-    def _encode_texts(self, spec: GenerationSpec, guidance: Guidance) -> Texts:
-        needs_negative = any(not branch.has_text for branch in guidance.branches)
+    def _encode_texts(self, spec: GenerationSpec) -> Texts:
+        needed = branches(spec.text_guidance, spec.audio_guidance)
+        needs_negative = any(not branch.has_text for branch in needed)
         negative = self._encode_text(spec.negative_prompt) if needs_negative else None
         return Texts(self._encode_text(spec.prompt), negative)
 
@@ -255,7 +256,7 @@ class WindowRenderer:
         """b 16 t h w to 3 f h w; long on a CPU, so cancel is asked here too."""
         frames = []
         for some in self._vae.decode_stream(latent):
-            _check(canceling)
+            _raise_if(canceling)
             frames.append(some)
         return torch.cat(frames, dim=2)[0]
 
@@ -267,7 +268,7 @@ class WindowRenderer:
         self, window: int, progress: ProgressMeter, canceling: Canceling
     ) -> Callable[[int], None]:
         def on_step(done: int) -> None:
-            _check(canceling)
+            _raise_if(canceling)
             progress.step(done, self._schedule.skipped_forwards(window, done, self._guidance))
 
         return on_step
@@ -325,10 +326,11 @@ class Schedule:
         return (window * self.plan.skipped + here) * len(guidance.branches)
 
 
-def _to_host(pixels: WindowPixels, motion_frames: int) -> Rendered:
+def _to_host(pixels: WindowPixels, plan: WindowPlan) -> Rendered:
     window = pixels.window
     new = to_uint8(pixels.frames[:, window.first_new : window.last_new])
-    return Rendered(window, new, pixels.frames[:, -motion_frames:].float().cpu())
+    motion = pixels.frames[:, -plan.motion_frames :].float().cpu()
+    return Rendered(window, plan.count, new, motion)
 
 
 def to_uint8(frames: Tensor) -> np.ndarray:
@@ -337,7 +339,7 @@ def to_uint8(frames: Tensor) -> np.ndarray:
     return levels.permute(1, 2, 3, 0).contiguous().cpu().numpy()
 
 
-def _check(canceling: Canceling) -> None:
+def _raise_if(canceling: Canceling) -> None:
     if canceling():
         raise Canceled("The job was canceled.")
 

@@ -89,7 +89,7 @@ def _old_job(
 ) -> tuple[GenerationSpec, JobFolder, Path]:
     fixed = {"resume", "output", "debug", "run"}
     for name, value in vars(options).items():
-        if name not in fixed and value:
+        if name not in fixed and value not in (None, []):  # 0 is a choice too
             option = name.replace("_", "-")
             raise InvalidField(f"A resumed run goes on as it began: no --{option}.", field=name)
     folder = JobFolder(options.resume)

@@ -63,8 +63,7 @@ class VideoVAE(nn.Module):
 
         Frames past the last full group of 4 are ignored, as in the original.
         """
-        usable = 1 + (frames.shape[2] - 1) // 4 * 4
-        posterior = self.net.encode(frames[:, :, :usable].to(self.dtype)).latent_dist
+        posterior = self.net.encode(frames.to(self.dtype)).latent_dist
         mean, std = self._statistics(frames.device)
         return (posterior.mode().float() - mean) / std
 

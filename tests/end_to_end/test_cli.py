@@ -283,8 +283,9 @@ def test_a_resumed_run_cannot_be_changed(
 ) -> None:
     folder = JobFolder(tmp_path / "video.mp4.job")
     create_job(folder, specify("tiny"), portrait, [make_speech(0.4)], settings)
-    assert main(["generate", "--resume", str(folder.root), "--steps", "1"]) == 2
-    assert "--steps" in capsys.readouterr().err
+    for option, value in (("--steps", "1"), ("--seed", "0"), ("--text-guidance", "0")):
+        assert main(["generate", "--resume", str(folder.root), option, value]) == 2
+        assert option in capsys.readouterr().err
     assert folder.job.exists()
 
 
