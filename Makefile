@@ -3,8 +3,12 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 DEMO := infinitetalk/demo/assets
 GOLDEN ?= tests/data
+LOCK = uv pip compile --quiet --upgrade --python-version 3.11 --annotation-style line \
+	--excludes requirements/cuda.txt --no-emit-package torch --custom-compile-command "make lock"
+REVISION = $$(git describe --always --abbrev=40 --dirty)
+export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help demo test test-slow parity check bench-cpu lock clean
+.PHONY: help demo serve test test-slow parity check bench-cpu loadtest bento image image-test lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +19,9 @@ demo: $(READY) ## render outputs/demo.mp4 from the bundled portrait and sentence
 		--audio $(DEMO)/speech.flac --output outputs/demo.mp4
 	@echo "Next, with a face and a voice of yours:"
 	@echo "  .venv/bin/infinitetalk generate --image FACE.jpg --audio VOICE.wav --output outputs/mine.mp4"
+
+serve: $(READY) ## serve on this machine, at http://localhost:3000
+	.venv/bin/bentoml serve
 
 test: $(READY) ## run the tests
 	$(PYTHON) -m pytest
@@ -33,12 +40,25 @@ check: $(READY) ## check format, lint and types
 bench-cpu: $(READY) ## measure on this CPU and write benchmarks/RESULTS.md
 	$(PYTHON) -m benchmarks.cpu
 
-lock: ## renew requirements/cpu.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra test --extra check --quiet --upgrade \
-		--universal --python-version 3.11 --fork-strategy fewest \
-		--excludes requirements/cuda.txt --no-emit-package torch \
-		--annotation-style line --custom-compile-command "make lock" \
-		--output-file requirements/cpu.lock
+loadtest: $(READY) ## put load on a server with the tiny preset; report in outputs/
+	$(PYTHON) -m loadtest
+
+bento: $(READY) ## build the Bento, from which the image is made
+	.venv/bin/bentoml build --label git_revision=$(REVISION)
+
+image: bento ## build the GPU image with Docker (an hour, most of it flash-attn)
+	bento=$$(.venv/bin/bentoml get infinitetalk:latest --output path) && \
+	docker build --tag infinitetalk:latest --file $$bento/env/docker/Dockerfile \
+		--label org.opencontainers.image.revision=$(REVISION) $$bento
+
+image-test: $(READY) ## build the image for the CPU, with or without Docker, and see it survive
+	image/test.sh
+
+lock: ## renew both locks from pyproject.toml (needs uv)
+	$(LOCK) --universal --fork-strategy fewest --output-file requirements/cpu.lock pyproject.toml \
+		--extra serve --extra deploy --extra loadtest --extra test --extra check
+	$(LOCK) --python-platform x86_64-manylinux_2_28 --output-file requirements/image.lock \
+		pyproject.toml --extra serve requirements/image.txt
 
 clean: ## remove .venv and what the tools left; keeps outputs/
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -6,10 +6,10 @@ start with its name and what would be allowed. Standard library only.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from infinitetalk.errors import InvalidSetting
 
@@ -17,8 +17,12 @@ PREFIX = "INFINITETALK_"
 DEVICES = ("auto", "cpu", "cuda", "cuda:N")
 
 
-def _setting(default: Any, meaning: str, choices: tuple[str, ...] = ()) -> Any:
-    return field(default=default, metadata={"meaning": meaning, "choices": choices})
+def _setting(
+    default: Any, meaning: str, choices: tuple[str, ...] = (), *, is_secret: bool = False
+) -> Any:
+    return field(
+        default=default, repr=not is_secret, metadata={"meaning": meaning, "choices": choices}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,49 @@ class Settings:
     max_video_megapixels: float = _setting(
         9.0, "largest video frame that is decoded, in megapixels"
     )
+    data: Path | None = _setting(
+        None, "folder of the jobs and their database, on a local disk (default: HOME/data)"
+    )
+    engines: int = _setting(
+        1, "engine processes on this host, one for each GPU; 0 serves without rendering"
+    )
+    max_queue: int = _setting(1000, "how many jobs may wait; more are answered with 429")
+    max_file_megabytes: int = _setting(512, "largest file of a request, sent or fetched")
+    retention_hours: float = _setting(72.0, "how long a finished job and its files are kept")
+    max_disk_gigabytes: float = _setting(
+        100.0, "above this the oldest finished jobs are deleted before their time"
+    )
+    min_free_gigabytes: float = _setting(
+        1.0, "below this much free disk no job is accepted and the service is not ready"
+    )
+    wait_seconds: float = _setting(600.0, "how long POST /generate waits for its job")
+    stall_seconds: float = _setting(
+        1800.0, "an engine that reports no progress on a job for so long is restarted"
+    )
+    gpu_price_per_hour: float | None = _setting(
+        None, "US dollars; where it is not given, a table of Modal's prices by GPU name is used"
+    )
+    daily_budget_usd: float | None = _setting(
+        None, "what one API key may spend in a day (UTC); without keys, all callers together"
+    )
+    api_keys: tuple[str, ...] = _setting(
+        (),
+        "keys for Authorization: Bearer, separated by commas; none = open to all",
+        is_secret=True,
+    )
+    webhook_secret: str | None = _setting(
+        None, "signs what is sent to callback_url (HMAC-SHA256)", is_secret=True
+    )
+    fetch_ports: tuple[int, ...] = _setting((80, 443), "ports that URLs of a request may name")
+    fetch_allowed_hosts: tuple[str, ...] = _setting(
+        (), "hosts that URLs may name although their addresses are private, separated by commas"
+    )
+    fetch_seconds: float = _setting(300.0, "how long fetching one URL may take")
+
+    @property
+    def data_folder(self) -> Path:
+        """Where jobs, their files and the database are."""
+        return self.data if self.data is not None else self.home / "data"
 
     @property
     def bundled_folder(self) -> Path:
@@ -90,10 +137,14 @@ def _parse(name: str, text: str, item: "Field[Any]") -> Any:
         raise InvalidSetting(f"{name} is empty; give it a value or unset it.")
     if choices and re.sub(r"^cuda:\d+$", "cuda:N", text) not in choices:
         raise InvalidSetting(f"{name} is {text!r}; allowed are {', '.join(choices)}.")
-    if "Path" in str(item.type):
-        return Path(text).expanduser()
-    if item.type is not float:
-        return text
+    kind, *_ = get_args(item.type) or (item.type,)  # int of `int`, `int | None`, `tuple[int, ...]`
+    read = _READERS[kind]
+    if get_origin(item.type) is tuple:
+        return tuple(read(name, word.strip()) for word in text.split(",") if word.strip())
+    return read(name, text)
+
+
+def _number(name: str, text: str) -> float:
     try:
         number = float(text)
     except ValueError:
@@ -101,3 +152,17 @@ def _parse(name: str, text: str, item: "Field[Any]") -> Any:
     if not 0 < number < float("inf"):
         raise InvalidSetting(f"{name} is {text!r}; it must be a positive number.")
     return number
+
+
+def _count(name: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise InvalidSetting(f"{name} is {text!r}; it must be a whole number.")
+    return int(text)
+
+
+_READERS: dict[Any, Callable[[str, str], Any]] = {
+    Path: lambda name, text: Path(text).expanduser(),
+    float: _number,
+    int: _count,
+    str: lambda name, text: text,
+}

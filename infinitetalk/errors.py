@@ -2,6 +2,12 @@
 
     InfiniteTalkError
     ├── InvalidInput                 the request can never work as it stands
+    │   ├── MalformedRequest         the body or a header cannot be read
+    │   ├── InputTooLarge            a file or the body is larger than this deployment takes
+    │   ├── IdempotencyMismatch      the idempotency key belongs to another request
+    │   ├── UrlInvalid               the text is no URL this deployment opens
+    │   ├── UrlForbidden             the URL leads to an address that is not public
+    │   ├── SourceUnreachable        the other side of the URL refused or was not there
     │   ├── InvalidField             a parameter is out of its range
     │   ├── FileMissing              a named input file does not exist or cannot be read
     │   ├── UnsupportedMedia         the bytes are no picture, video or sound we take
@@ -12,16 +18,33 @@
     │   ├── NoAudioStream            the file given as speech holds no sound
     │   ├── AudioInvalid             the sound does not decode to finite samples
     │   ├── AudioTooShort            the speech is shorter than the model can follow
-    │   └── AudioTooLong             the speech is longer than this deployment renders
+    │   ├── AudioTooLong             the speech is longer than this deployment renders
+    │   └── MediaUnreadable          reading the file took too much time or memory, or crashed
+    ├── Unauthenticated              the request carries no valid API key
+    ├── JobNotFound                  there is no such job, or it belongs to another key
+    ├── JobExpired                   the job was erased or its retention time is over
+    ├── JobNotFinished               the job has no result yet
     ├── Unavailable                  the deployment is not set up for this
     │   ├── InvalidSetting           an INFINITETALK_* variable is unknown or unparsable
     │   ├── WeightsMissing           the preset's prepared weights are not there
     │   ├── WeightsCorrupt           a weights file is partial, altered or of another format
     │   ├── DeviceUnavailable        the chosen device is not on this machine
     │   ├── AttentionUnavailable     the chosen attention backend cannot run here
-    │   └── StorageFull              the disk has no room for the result
+    │   ├── NotReady                 the service is starting or cannot reach what it needs
+    │   ├── Draining                 the service is shutting down
+    │   ├── StoreBusy                the job store is locked by another process
+    │   ├── StoreCorrupt             the job store is damaged or of a newer version
+    │   ├── StorageFull              the disk has no room for the result
+    │   └── ConnectionFailed         the service cannot be reached, or its answer arrives broken
+    ├── Refused                      the request is fine but not now
+    │   ├── QueueFull                as many jobs wait as this deployment queues
+    │   └── BudgetExhausted          the key has spent its budget of the day
+    ├── TimedOut                     something took longer than it may
+    │   ├── SourceTimeout            the other side of the URL was too slow
+    │   └── WaitTimeout              the job did not end while the request waited; it goes on
     ├── RenderFailed                 the job was fine, rendering it was not
     │   ├── GenerationDiverged       the sampler produced values that are not a picture
+    │   ├── WorkerLost               the engine died under the job as often as it may
     │   ├── OutOfMemory              the device ran out of memory
     │   └── EncodingFailed           ffmpeg did not produce a playable file
     ├── JobBusy                      another process is at work on this job
@@ -41,10 +64,13 @@ class InfiniteTalkError(Exception):
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, field: str | None = None, retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+        self.retry_after_s = retry_after_s  # when a retry is worth it, where that is known
 
 
 class InvalidInput(InfiniteTalkError):
@@ -53,6 +79,44 @@ class InvalidInput(InfiniteTalkError):
     code = "invalid_input"
     status = 422
     exit_code = 2
+
+
+class MalformedRequest(InvalidInput):
+    """The body or a header cannot be read."""
+
+    code = "malformed_request"
+    status = 400
+
+
+class InputTooLarge(InvalidInput):
+    """A file or the body is larger than this deployment takes."""
+
+    code = "input_too_large"
+    status = 413
+
+
+class IdempotencyMismatch(InvalidInput):
+    """The idempotency key belongs to another request."""
+
+    code = "idempotency_mismatch"
+
+
+class UrlInvalid(InvalidInput):
+    """The text is no URL this deployment opens."""
+
+    code = "url_invalid"
+
+
+class UrlForbidden(InvalidInput):
+    """The URL leads to an address that is not public."""
+
+    code = "url_forbidden"
+
+
+class SourceUnreachable(InvalidInput):
+    """The other side of the URL refused or was not there."""
+
+    code = "source_unreachable"
 
 
 class InvalidField(InvalidInput):
@@ -122,6 +186,45 @@ class AudioTooLong(InvalidInput):
     code = "audio_too_long"
 
 
+class MediaUnreadable(InvalidInput):
+    """Reading the file took too much time or memory, or crashed."""
+
+    code = "media_unreadable"
+
+
+class Unauthenticated(InfiniteTalkError):
+    """The request carries no valid API key."""
+
+    code = "unauthenticated"
+    status = 401
+    exit_code = 2
+
+
+class JobNotFound(InfiniteTalkError):
+    """There is no such job, or it belongs to another key."""
+
+    code = "job_not_found"
+    status = 404
+    exit_code = 2
+
+
+class JobExpired(InfiniteTalkError):
+    """The job was erased or its retention time is over."""
+
+    code = "result_expired"
+    status = 410
+    exit_code = 2
+
+
+class JobNotFinished(InfiniteTalkError):
+    """The job has no result yet."""
+
+    code = "job_not_finished"
+    status = 400  # what BentoML answers
+    retryable = True
+    exit_code = 2
+
+
 class Unavailable(InfiniteTalkError):
     """The deployment is not set up for this."""
 
@@ -160,12 +263,88 @@ class AttentionUnavailable(Unavailable):
     code = "attention_unavailable"
 
 
+class NotReady(Unavailable):
+    """The service is starting or cannot reach what it needs."""
+
+    code = "not_ready"
+    retryable = True
+
+
+class Draining(Unavailable):
+    """The service is shutting down."""
+
+    code = "draining"
+    retryable = True
+
+
+class StoreBusy(Unavailable):
+    """The job store is locked by another process."""
+
+    code = "store_busy"
+    retryable = True
+
+
+class StoreCorrupt(Unavailable):
+    """The job store is damaged or of a newer version."""
+
+    code = "store_corrupt"
+
+
 class StorageFull(Unavailable):
     """The disk has no room for the result."""
 
     code = "storage_full"
     status = 507
     retryable = True
+
+
+class ConnectionFailed(Unavailable):
+    """The service cannot be reached, or its answer arrives broken."""
+
+    code = "connection_failed"
+    retryable = True
+
+
+class Refused(InfiniteTalkError):
+    """The request is fine but not now."""
+
+    code = "refused"
+    status = 429
+    retryable = True
+    exit_code = 3
+
+
+class QueueFull(Refused):
+    """As many jobs wait as this deployment queues."""
+
+    code = "queue_full"
+
+
+class BudgetExhausted(Refused):
+    """The key has spent its budget of the day."""
+
+    code = "budget_exhausted"
+
+
+class TimedOut(InfiniteTalkError):
+    """Something took longer than it may."""
+
+    code = "timed_out"
+    status = 504
+    retryable = True
+    exit_code = 3
+
+
+class SourceTimeout(TimedOut):
+    """The other side of the URL was too slow."""
+
+    code = "source_timeout"
+
+
+class WaitTimeout(TimedOut):
+    """The job did not end while the request waited; it goes on."""
+
+    code = "wait_timeout"
 
 
 class RenderFailed(InfiniteTalkError):
@@ -181,6 +360,12 @@ class GenerationDiverged(RenderFailed):
 
     code = "generation_diverged"
     retryable = False
+
+
+class WorkerLost(RenderFailed):
+    """The engine died under the job as often as it may."""
+
+    code = "worker_lost"
 
 
 class OutOfMemory(RenderFailed):

@@ -33,7 +33,7 @@ from infinitetalk.errors import (
 )
 from infinitetalk.media.audio import decode_speech
 from infinitetalk.media.image import choose_bucket, load_portrait
-from infinitetalk.media.probe import sniff_kind
+from infinitetalk.media.probe import is_picture
 from infinitetalk.media.publish import publishing
 from infinitetalk.media.regions import latent_masks, region_masks
 from infinitetalk.media.soundtrack import Soundtrack
@@ -42,6 +42,7 @@ from infinitetalk.spec import VAE_STRIDE_SPACE, GenerationSpec, spec_from_json
 
 FORMAT = 1
 MAX_SPEAKERS = 2
+MEDIA_FIELDS = ("image", "audio", "audio_2")  # what a scene and its voices are called outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +108,21 @@ def create_job(
         voices: recordings, or videos with sound; one or two.
 
     Raises:
-        InvalidInput: a file or a box is not what can be rendered, or the folder cannot be used.
+        InvalidInput: a file or a box is not what can be rendered, or the folder cannot be used;
+            `field` says which: image, audio, audio_2, boxes or output.
         JobBusy: another process is at work in the folder.
         StorageFull: the disk has no room.
     """
-    for path in (scene, *voices):
+    for field, path in zip(MEDIA_FIELDS, (scene, *voices), strict=False):
         if path.is_dir():
-            raise FileMissing(f"{path} is a folder, not a file.")
+            raise FileMissing(f"{path} is a folder, not a file.", field=field)
     with _claimed(folder):
-        height, width = _take_scene(folder, scene, settings)
+        with _naming(MEDIA_FIELDS[0]):
+            height, width = _take_scene(folder, scene, settings)
         _check_boxes(spec, height, width, len(voices))
         for number, voice in enumerate(voices, 1):
-            decode_speech(voice, folder.speech(number), max_seconds=settings.max_audio_seconds)
+            with _naming(MEDIA_FIELDS[number]):
+                decode_speech(voice, folder.speech(number), max_seconds=settings.max_audio_seconds)
             _copy(voice, folder.sound(number))
         with publishing(folder.job) as part:
             part.write_text(json.dumps({"format": FORMAT, "spec": spec.to_json()}, indent=1))
@@ -182,6 +186,16 @@ def _claimed(folder: JobFolder) -> Iterator[None]:
             raise
 
 
+@contextmanager
+def _naming(field: str) -> Iterator[None]:
+    """Tell who asked which of the files was refused: the media modules know files only."""
+    try:
+        yield
+    except InvalidInput as error:
+        error.field = error.field or field
+        raise
+
+
 def _check_boxes(spec: GenerationSpec, height: int, width: int, speakers: int) -> None:
     """Refuse boxes that leave the picture or what is rendered of it."""
     masks = region_masks(height, width, spec.boxes, speakers)
@@ -193,18 +207,17 @@ def _check_boxes(spec: GenerationSpec, height: int, width: int, speakers: int) -
 
 def _take_scene(folder: JobFolder, scene: Path, settings: Settings) -> tuple[int, int]:
     """Height and width of the scene, now in the folder."""
-    try:
-        kind = sniff_kind(scene)
-    except UnsupportedMedia as error:
-        message = f"{scene.name} is no JPEG, PNG or WebP picture and no video."
-        raise UnsupportedMedia(message) from error
-    if kind == "image":
+    if is_picture(scene):
         pixels = load_portrait(scene, max_megapixels=settings.max_image_megapixels)
         with publishing(folder.picture) as part:
             Image.fromarray(pixels).save(part, format="PNG", compress_level=1)
         height, width, _ = pixels.shape
         return height, width
-    info = check_video(scene, settings.max_video_megapixels)
+    try:
+        info = check_video(scene, settings.max_video_megapixels)
+    except UnsupportedMedia as error:
+        message = f"{scene.name} is no JPEG, PNG or WebP picture and no video."
+        raise UnsupportedMedia(message) from error
     _copy(scene, folder.video)
     return info.height, info.width
 

@@ -106,6 +106,15 @@ class InfiniteTalkPipeline:
         self._attention = attention_backend(attention, model.device)
 
     @property
+    def attention(self) -> str:
+        """Name of the self-attention backend."""
+        return self._attention.__name__
+
+    @property
+    def device(self) -> torch.device:
+        return self._model.device
+
+    @property
     def weights_fingerprint(self) -> str:
         return self._model.manifest.fingerprint
 

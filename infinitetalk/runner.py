@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -109,15 +110,30 @@ class Runner:
         model = load_model(folder, device, precision, on_component=on_component)
         return cls(InfiniteTalkPipeline(model, settings.attention))
 
+    @property
+    def attention(self) -> str:
+        """Name of the self-attention backend in use."""
+        return self._pipeline.attention
+
+    @property
+    def gpu(self) -> str | None:
+        """Name of the GPU, None on a CPU."""
+        device = self._pipeline.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
     def run(
         self,
         folder: JobFolder,
         spec: GenerationSpec,
         *,
+        labels: Mapping[str, str] = MappingProxyType({}),
         on_progress: OnProgress = lambda _: None,
         canceling: Canceling = lambda: False,
     ) -> Result:
         """Render a job, or the rest of it.
+
+        Args:
+            labels: go into the metadata of the video.
 
         Raises:
             InvalidField: the weights cannot tell so many voices apart.
@@ -133,7 +149,7 @@ class Runner:
             scene = stack.enter_context(_open_scene(folder))
             first = self._render(folder, spec, scene, voices, plan, on_progress, canceling)
             on_progress(Progress(Stage.WRITING, plan.count, plan.count, fraction=1.0))
-            self._join(folder, spec, plan)
+            self._join(folder, spec, plan, labels)
         return Result(folder.result, frames, plan.count, first)
 
     def _check_speakers(self, count: int) -> None:
@@ -170,16 +186,18 @@ class Runner:
                     writer.write(rendered)
         return first
 
-    def _join(self, folder: JobFolder, spec: GenerationSpec, plan: WindowPlan) -> None:
+    def _join(
+        self, folder: JobFolder, spec: GenerationSpec, plan: WindowPlan, labels: Mapping[str, str]
+    ) -> None:
         fragments = [folder.fragment(index) for index in range(plan.count)]
         sound = folder.soundtrack(spec)
-        tags = disclosure(spec)
+        tags = disclosure(spec, labels)
         join(fragments, sound, folder.result, frames=plan.frames, metadata=tags)
 
 
-def disclosure(spec: GenerationSpec) -> Mapping[str, str]:
+def disclosure(spec: GenerationSpec, labels: Mapping[str, str]) -> Mapping[str, str]:
     """Metadata saying in words and for machines that the video was generated."""
-    facts = {"ai_generated": True, "model": "InfiniteTalk", "preset": spec.preset}
+    facts = {"ai_generated": True, "model": "InfiniteTalk", "preset": spec.preset, **labels}
     comment = json.dumps({**facts, "version": __version__})
     return {"description": "AI-generated video (InfiniteTalk)", "comment": comment}
 

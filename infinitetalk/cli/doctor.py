@@ -1,10 +1,12 @@
 """Look at this machine: devices, attention backends, weights, ffmpeg, disk, memory plan."""
 
 import argparse
+import json
 import os
 import platform
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -13,6 +15,7 @@ from rich.table import Table
 
 from infinitetalk import __version__
 from infinitetalk.config import Settings, load_settings
+from infinitetalk.preset_choice import choose_preset
 from infinitetalk.spec import PRESETS
 from infinitetalk.weights.prepared import prepared_folders
 
@@ -23,12 +26,20 @@ MIN_FREE_GB = 2.0  # less, and a long job may not end
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`infinitetalk doctor` takes no options of its own."""
+    """The options of `infinitetalk doctor`."""
+    parser.add_argument(
+        "--preset", action="store_true", help="print only, as JSON, which preset `auto` is here"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the table; 0 when the machine can render with some preset, 3 when not."""
     settings = load_settings()
+    if options.preset:
+        from infinitetalk.runner import fits_gpu
+
+        print(json.dumps(asdict(choose_preset(settings, fits_gpu))))
+        return 0
     rows = [*_software(), *_devices(), *_weights(settings), *_ffmpeg(), *_disk(settings)]
     rows += _memory(settings)
     table = Table("what", "state", "detail", title=f"infinitetalk {__version__}")

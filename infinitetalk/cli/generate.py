@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,9 @@ from infinitetalk.cli.progress_bar import ProgressBar
 from infinitetalk.config import Settings, load_settings
 from infinitetalk.errors import InvalidField, InvalidInput, JobBusy
 from infinitetalk.jobfolder import JobFolder, create_job, locked, read_job
+from infinitetalk.preset_choice import choose_preset
 from infinitetalk.spec import PRESETS, Box, GenerationSpec, SpeakingOrder, specify
-from infinitetalk.weights.prepared import prepared_folders, require_weights
+from infinitetalk.weights.prepared import Manifest, require_weights
 
 if TYPE_CHECKING:  # loading torch takes a second; bad input is refused before that
     from infinitetalk.runner import Result
@@ -142,23 +144,20 @@ def _spec(options: argparse.Namespace, settings: Settings) -> GenerationSpec:
 
 
 def _preset(name: str, settings: Settings) -> str:
-    """`auto` is `standard` where its weights and a GPU that holds them are, else `demo`."""
-    if name != "auto":
-        return name
-    prepared = prepared_folders(settings.weights_folder).values()
-    standard = [manifest for manifest in prepared if manifest.preset == "standard"]
-    reason = f"no prepared weights of the full model are in {settings.weights_folder}"
-    if standard:
-        from infinitetalk.runner import fits_gpu
+    choice = choose_preset(replace(settings, preset=name), _fits_gpu)
+    if choice.reason is not None:
+        console.print(
+            f"[bold yellow]Using the preset demo, a small stand-in model:[/] "
+            f"{escape(choice.reason)}. Choose another with --preset; `infinitetalk doctor` shows "
+            "what this machine can run."
+        )
+    return choice.preset
 
-        if any(fits_gpu(manifest, settings) for manifest in standard):
-            return "standard"
-        reason = "there is no GPU that holds the full model"
-    console.print(
-        f"[bold yellow]Using the preset demo, a small stand-in model:[/] {escape(reason)}. "
-        "Choose another with --preset; `infinitetalk doctor` shows what this machine can run."
-    )
-    return "demo"
+
+def _fits_gpu(manifest: Manifest, settings: Settings) -> bool:
+    from infinitetalk.runner import fits_gpu
+
+    return fits_gpu(manifest, settings)
 
 
 def _check_output(output: Path, inputs: Sequence[Path]) -> None:

@@ -1,5 +1,6 @@
 """A killed job continues with its next window, and nobody can tell from the result."""
 
+import json
 import logging
 import os
 import signal
@@ -9,15 +10,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from infinitetalk.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from infinitetalk.cli import main
 from infinitetalk.config import Settings
-from infinitetalk.errors import Canceled, JobBusy
-from infinitetalk.jobfolder import JobFolder, create_job, locked
+from infinitetalk.errors import Canceled, InvalidInput, JobBusy, OutOfMemory
+from infinitetalk.jobfolder import JobFolder, create_job, locked, read_job
 from infinitetalk.progress import Progress
 from infinitetalk.runner import Runner
 from infinitetalk.spec import specify
@@ -206,3 +209,33 @@ def test_a_job_that_only_lacks_its_result_renders_nothing_again(
     result = tiny.run(folder, SPEC, on_progress=seen.append)
     assert result.resumed_at == result.windows
     assert {p.stage.value for p in seen} == {"writing"}
+
+
+def test_a_device_out_of_memory_is_one_failed_run_that_can_be_resumed(
+    tiny: Runner, folder: JobFolder, uninterrupted: np.ndarray
+) -> None:
+    def out_of_memory(progress: Progress) -> None:
+        if progress.window == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(OutOfMemory) as failed:
+        tiny.run(folder, SPEC, on_progress=out_of_memory)
+    assert (failed.value.code, failed.value.retryable) == ("gpu_out_of_memory", True)
+    result = tiny.run(folder, SPEC)
+    assert result.resumed_at == 2
+    assert np.array_equal(read_video(result.path).frames, uninterrupted)
+
+
+@pytest.mark.parametrize("change", [{"format": 99}, {"spec": {}}, {"spec": None}])
+def test_a_job_of_another_version_is_refused(folder: JobFolder, change: dict[str, object]) -> None:
+    folder.job.write_text(json.dumps({**json.loads(folder.job.read_text()), **change}))
+    with pytest.raises(InvalidInput):
+        read_job(folder)
+
+
+def test_the_video_names_its_job(tiny: Runner, folder: JobFolder) -> None:
+    result = tiny.run(folder, SPEC, labels={"job": "0123abcd"})
+    with av.open(str(result.path)) as video:
+        facts = json.loads(video.metadata["comment"])
+    assert (facts["ai_generated"], facts["job"], facts["preset"]) == (True, "0123abcd", "tiny")
+    assert facts["version"]

@@ -1,0 +1,61 @@
+"""What a video is to be: the options that `generate` and `submit` have in common."""
+
+import argparse
+from dataclasses import astuple
+from typing import Any
+
+from infinitetalk.spec import Box, SpeakingOrder
+
+NAMES = (
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "resolution",
+    "steps",
+    "text_guidance",
+    "audio_guidance",
+    "max_seconds",
+    "preset",
+    "order",
+)
+"""Options that are called over HTTP as they are here."""
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """Every option that says what the video shows and how it is made, but for the preset."""
+    add = parser.add_argument
+    orders = [order.value for order in SpeakingOrder]
+    add("--order", choices=orders, help="how two voices follow each other (default: together)")
+    add(
+        "--box",
+        type=_box,
+        action="append",
+        default=[],
+        metavar="T,L,B,R",
+        help="where a speaker is, in pixels of the picture; once for each of two speakers",
+    )
+    add("--prompt", help="what the video shows")
+    add("--negative-prompt", help="what it must not show (used with text guidance above 1)")
+    sizes = "480p or 720p; demo has 128p only, tiny 48p"
+    add("--resolution", help=f"{sizes} (default: the preset's first)")
+    add("--seed", type=int, metavar="N", help="same seed, same video")
+    add("--steps", type=int, metavar="N", help="denoising steps (default: the preset's)")
+    add("--audio-guidance", type=float, metavar="X", help="above 1, lips follow the voice closer")
+    add("--text-guidance", type=float, metavar="X", help="above 1, the prompt weighs more")
+    add("--max-seconds", type=float, metavar="S", help="render the first S seconds only")
+
+
+def fields_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that were given, as fields of the HTTP API."""
+    given = {name: getattr(options, name) for name in NAMES}
+    boxes = [list(astuple(box)) for box in options.box] or None
+    fields = {**given, "boxes": boxes}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _box(text: str) -> Box:
+    try:
+        top, left, bottom, right = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not T,L,B,R in whole pixels") from None
+    return Box(top, left, bottom, right)

@@ -1,0 +1,234 @@
+"""One attempt at one job: the code that the engine of one host and the fleet's container share.
+
+    render (from the last checkpoint) -> publish the files -> put the ended record into the store
+
+A passing fault gives the job back, bad input fails it, a fault that may have broken the device
+ends the process as well: `EngineFault` must not be survived. Whatever happens, a record that was
+canceled, erased or leased again meanwhile stays as it is.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from infinitetalk.errors import (
+    Canceled,
+    InfiniteTalkError,
+    JobBusy,
+    StorageFull,
+    StoreBusy,
+    WorkerLost,
+)
+from infinitetalk.jobfolder import JobFolder
+from infinitetalk.jobs.blobs import BlobStore
+from infinitetalk.jobs.journal import finished_line
+from infinitetalk.jobs.model import (
+    Clock,
+    Job,
+    Problem,
+    Usage,
+    Video,
+    complete,
+    fail,
+    hand_back,
+    lose,
+)
+from infinitetalk.jobs.store import JobStore
+from infinitetalk.progress import Canceling, OnProgress, Progress, Stage
+from infinitetalk.spec import GenerationSpec
+
+PATIENCE = 10  # times the store's own waiting time
+REPORT_S = 0.5  # moments of one stage are kept no more often than this
+FAULT = Problem.of(WorkerLost("The engine broke down under this job several times."))
+BUSY = Problem.of(JobBusy("Another process is at work on this job."))  # and no word of where
+BUG = Problem.of(InfiniteTalkError("Something broke that should not."))
+log = logging.getLogger(__name__)
+
+
+class EngineFault(Exception):
+    """The process cannot be trusted with another job."""
+
+
+class Rendering(Protocol):
+    """What is known of a finished rendering."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def frames(self) -> int: ...
+    @property
+    def windows(self) -> int: ...
+
+
+class Renderer(Protocol):
+    """A loaded model; `runner.Runner` is the one there is."""
+
+    @property
+    def attention(self) -> str: ...
+    @property
+    def gpu(self) -> str | None: ...
+
+    def run(
+        self,
+        folder: JobFolder,
+        spec: GenerationSpec,
+        *,
+        labels: Mapping[str, str],
+        on_progress: OnProgress,
+        canceling: Canceling,
+    ) -> Rendering: ...
+
+
+def execute(
+    job: Job,
+    store: JobStore,
+    blobs: BlobStore,
+    renderer: Renderer,
+    *,
+    price_per_second: float,
+    stopping: Callable[[], bool],
+    clock: Clock = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Job:
+    """Render a leased job; the record as it is afterwards.
+
+    Args:
+        stopping: whether this process has to end; asked at every denoising step.
+
+    Raises:
+        EngineFault: the attempt is recorded as lost and the process must end.
+    """
+    attempt = _Attempt(job, store, renderer, price_per_second, stopping, monotonic)
+    try:
+        rendering = renderer.run(
+            blobs.folder(job.id),
+            job.spec,
+            labels={"job": job.id},
+            on_progress=attempt.report,
+            canceling=attempt.is_over,
+        )
+        video = _video(rendering)
+        blobs.publish(job.id)
+        ended = complete(attempt.record, video, attempt.usage, clock())
+    except Canceled:
+        ended = hand_back(attempt.record)
+    except InfiniteTalkError as error:
+        problem = BUSY if isinstance(error, JobBusy) else Problem.of(error)
+        give_up = lose if error.retryable else fail
+        ended = give_up(attempt.record, problem, clock())
+    except Exception as error:
+        if attempt.owns() or _is_device_fault(error):
+            problem = FAULT if _is_device_fault(error) else BUG
+            _settle(store, job, lose(attempt.record, problem, clock()))
+            raise EngineFault(type(error).__name__) from error
+        ended = job  # its files were taken away under it, with the job
+    return _settle(store, job, ended)
+
+
+class _Attempt:
+    """Counts what the attempt uses, reports where it is, and knows when to stop."""
+
+    def __init__(
+        self,
+        job: Job,
+        store: JobStore,
+        renderer: Renderer,
+        price_per_second: float,
+        stopping: Callable[[], bool],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._job = job
+        self._store = store
+        self._price = price_per_second
+        self._stopping = stopping
+        self._monotonic = monotonic
+        self._before = replace(job.usage, attention=renderer.attention, gpu=renderer.gpu)
+        self._started = self._since = self._reported = monotonic()
+        self._stages = dict(job.usage.stages)
+        self._progress: Progress | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """What the job has used until now, earlier attempts included."""
+        now = self._monotonic()
+        spent = now - self._started
+        stages = {**self._stages, self._stage: self._in_stage(now)}
+        return replace(
+            self._before,
+            gpu_seconds=self._before.gpu_seconds + spent,
+            cost_usd=self._before.cost_usd + spent * self._price,
+            stages=stages,
+        )
+
+    @property
+    def record(self) -> Job:
+        """The leased record with what is known now."""
+        return replace(self._job, progress=self._progress, usage=self.usage)
+
+    def report(self, progress: Progress) -> None:
+        """Take the next moment; most are not worth a write."""
+        now = self._monotonic()
+        self._stages[self._stage] = self._in_stage(now)
+        self._since = now
+        before, self._progress = self._progress, progress
+        has_moved = before is None or (before.stage, before.window) != (
+            progress.stage,
+            progress.window,
+        )
+        if has_moved or now - self._reported >= REPORT_S:
+            self._reported = now
+            with suppress(StoreBusy, StorageFull):  # a moment is not worth a fault
+                self._store.report(self._job, progress, self.usage)
+
+    @property
+    def _stage(self) -> Stage:
+        return self._progress.stage if self._progress is not None else Stage.PREPARING
+
+    def _in_stage(self, now: float) -> float:
+        return self._stages.get(self._stage, 0.0) + now - self._since
+
+    def is_over(self) -> bool:
+        """Whether the process has to stop, or the job is not ours any more."""
+        return self._stopping() or not self.owns()
+
+    def owns(self) -> bool:
+        """Whether nobody took the job away, as far as the store can be asked."""
+        try:
+            return self._store.is_current(self._job)
+        except StoreBusy:
+            return True
+
+
+def _video(rendering: Rendering) -> Video:
+    with rendering.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    size = rendering.path.stat().st_size
+    return Video(digest, size, rendering.frames, rendering.windows)
+
+
+def _settle(store: JobStore, leased: Job, ended: Job) -> Job:
+    """Put the ended record into the store, unless the job was taken away from us."""
+    if not _patiently(lambda: store.replace(leased, ended)):
+        return store.get(leased.id)
+    if ended.status.is_terminal:
+        log.info("%s", finished_line(ended))
+    return ended
+
+
+def _patiently(write: Callable[[], bool]) -> bool:
+    """What was rendered is worth waiting for a busy store."""
+    for _ in range(PATIENCE):
+        with suppress(StoreBusy):
+            return write()
+    return write()
+
+
+def _is_device_fault(error: Exception) -> bool:
+    """Whether an error of torch comes from the device; torch itself is not imported here."""
+    is_named = any(library in str(error) for library in ("CUDA", "CUDNN", "cuDNN"))
+    return is_named or type(error).__name__ == "AcceleratorError"

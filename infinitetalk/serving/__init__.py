@@ -1,0 +1,1 @@
+"""The HTTP face: untrusted requests in, jobs and their results out. No torch here."""

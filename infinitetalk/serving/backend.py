@@ -1,0 +1,248 @@
+"""Everything behind the HTTP face of one process: opened once, closed once, asked by every route.
+
+    open    preset -> weights there? -> job store -> sandbox -> desk -> engines and chores
+    drain   no new work, engines hand their jobs back           (SIGTERM, a dead parent)
+    close   all of it ended
+
+With several server processes on one data folder each has its own backend; engines and chores run
+in one of them.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+
+from infinitetalk import __version__
+from infinitetalk.config import Settings
+from infinitetalk.errors import Draining, InvalidField, NotReady, Unavailable
+from infinitetalk.jobs import retention
+from infinitetalk.jobs.duty import Duty
+from infinitetalk.jobs.host import Host, supervisor_lock
+from infinitetalk.jobs.model import Clock, Status
+from infinitetalk.jobs.retention import Retention
+from infinitetalk.jobs.supervisor import Supervisor, engine_command
+from infinitetalk.preset_choice import PresetChoice, ask_preset
+from infinitetalk.serving.access import Gatekeeper
+from infinitetalk.serving.desk import Caller, Desk
+from infinitetalk.serving.fetch import Fetcher
+from infinitetalk.serving.intake import Intake
+from infinitetalk.serving.metrics import metrics_text
+from infinitetalk.serving.replies import request_id
+from infinitetalk.serving.sandbox import Sandbox
+from infinitetalk.serving.signals import chain_sigterm, die_with_parent, is_bentoml_worker
+from infinitetalk.serving.webhook import Courier
+from infinitetalk.spec import PRESETS
+from infinitetalk.weights.prepared import require_weights
+
+TICK_S = 0.2
+DELIVER_S = 1.0
+SWEEP_S = 60.0
+MAX_KEY_CHARACTERS = 255
+log = logging.getLogger(__name__)
+
+
+class Backend:
+    """What the routes of one process share.
+
+    Args:
+        fetcher, sandbox: how URLs are opened and media are checked; as the settings say by default.
+        clock: seconds since 1970, UTC.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fetcher: Fetcher | None = None,
+        sandbox: Sandbox | None = None,
+        clock: Clock = time.time,
+    ) -> None:
+        self.settings = settings
+        self._fetcher = fetcher or Fetcher.from_settings(settings)
+        self._clock = clock
+        self._gatekeeper = Gatekeeper(settings.api_keys)
+        self._draining = threading.Event()
+        self._choice: PresetChoice | None = None
+        self._host: Host | None = None
+        self._desk: Desk | None = None
+        self._sandbox = sandbox
+        self._owns_sandbox = sandbox is None
+        self._duties: list[Duty] = []
+        self._opening = threading.Lock()
+
+    def open(self) -> None:
+        """Start; what is wrong with the deployment stops it here, a broken store does not.
+
+        Raises:
+            WeightsMissing: the named preset's weights are not there.
+        """
+        choice = self._choice = ask_preset(self.settings)
+        if choice.reason is not None:
+            log.warning("USING THE PRESET %s: %s.", choice.preset.upper(), choice.reason)
+        if self.settings.engines:
+            require_weights(choice.preset, self.settings.weights_folder)
+        self._sandbox = self._sandbox or Sandbox(self.settings)
+        self._sandbox.start()
+        try:
+            self._opened()
+        except Unavailable as error:
+            log.critical("The service is not ready: %s", error.message)
+
+    def close(self) -> None:
+        """End everything; waits until the engines have handed their jobs back."""
+        self.drain()
+        for duty in self._duties:
+            duty.stop()
+        if self._sandbox is not None and self._owns_sandbox:
+            self._sandbox.close()
+        if self._host is not None:
+            self._host.close()
+
+    def drain(self) -> None:
+        """Take nothing new and let the engines stop; does not wait."""
+        self._draining.set()
+        for duty in self._duties:
+            duty.ask_to_stop()
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining.is_set()
+
+    @property
+    def desk(self) -> Desk:
+        """
+        Raises:
+            Draining: this process is about to end.
+            NotReady, StoreBusy, StoreCorrupt: there is no store to work on.
+        """
+        if self.is_draining:
+            raise Draining("The service is shutting down, try again.", retry_after_s=10.0)
+        self._opened()
+        assert self._desk is not None
+        return self._desk
+
+    def is_ready(self) -> bool:
+        """Whether jobs are taken and their results given: store, disk, not draining."""
+        try:
+            host = self._opened()
+            host.store.counts()
+        except Unavailable:
+            return False
+        return not self.is_draining and self._has_room(host)
+
+    def caller(self, request: Request) -> Caller:
+        """Who asks.
+
+        Raises:
+            Unauthenticated: the request carries no key of ours.
+            InvalidField: its idempotency key is none.
+        """
+        key = request.headers.get("idempotency-key")
+        owner = self._gatekeeper.owner(request)
+        if key is not None and not (0 < len(key) <= MAX_KEY_CHARACTERS and key.isprintable()):
+            raise InvalidField(
+                f"Idempotency-Key must be 1 to {MAX_KEY_CHARACTERS} printable characters.",
+                field="Idempotency-Key",
+            )
+        return Caller(owner, request_id(request), key)
+
+    def load(self) -> dict[str, Any]:
+        """How much there is to do, as JSON."""
+        host = self._opened()
+        counts = host.store.counts()
+        return {
+            "pending": counts[Status.PENDING],
+            "in_progress": counts[Status.IN_PROGRESS],
+            "oldest_pending_s": round(host.queue.oldest_s(), 1),
+            "limit": self.settings.max_queue,
+        }
+
+    def info(self) -> dict[str, Any]:
+        """What is deployed here, as JSON."""
+        host = self._opened()
+        assert self._choice is not None
+        preset = PRESETS[self._choice.preset]
+        settings = self.settings
+        return {
+            "service": "infinitetalk",
+            "version": __version__,
+            "preset": {
+                "name": preset.name,
+                "use": preset.use,
+                "caveat": preset.caveat,
+                "why": self._choice.reason,
+                "resolutions": list(preset.shift),
+                "steps": preset.steps,
+                "max_steps": preset.max_steps,
+                "text_guidance": preset.text_guidance,
+                "audio_guidance": preset.audio_guidance,
+            },
+            "limits": {
+                "max_audio_seconds": settings.max_audio_seconds,
+                "max_image_megapixels": settings.max_image_megapixels,
+                "max_video_megapixels": settings.max_video_megapixels,
+                "max_file_megabytes": settings.max_file_megabytes,
+                "max_queue": settings.max_queue,
+                "retention_hours": settings.retention_hours,
+            },
+            "needs_key": bool(settings.api_keys),
+            "engines": [asdict(engine) for engine in host.engines.all()],
+        }
+
+    def metrics(self) -> str:
+        """Prometheus metrics of the job layer."""
+        return metrics_text(self._opened())
+
+    def listen_for_signals(self) -> None:
+        """Drain as soon as SIGTERM comes, not when the last connection is closed."""
+        chain_sigterm(self.drain)
+        if is_bentoml_worker():
+            die_with_parent()
+
+    def _opened(self) -> Host:
+        """The job store; one that could not be opened at the start is tried again."""
+        with self._opening:
+            if self._host is None:
+                if self._choice is None or self._sandbox is None:
+                    raise NotReady("The service is starting.", retry_after_s=1.0)
+                host = Host.open(self.settings, self._clock)
+                intake = Intake(self.settings, self._choice.preset, self._fetcher, self._sandbox)
+                self._desk = Desk(self.settings, host, intake, self._clock)
+                self._start_duties(host, self._choice.preset)
+                self._host = host
+            return self._host
+
+    def _start_duties(self, host: Host, preset: str) -> None:
+        """Engines and chores, in whichever process gets their locks first."""
+        data = self.settings.data_folder
+        courier = Courier(host, self._fetcher, self.settings.webhook_secret, self._clock)
+        retain = Retention(
+            self.settings.retention_hours * 3600, self.settings.max_disk_gigabytes * 1e9
+        )
+
+        def deliver() -> None:
+            asyncio.run(courier.deliver_due())
+
+        def sweep() -> None:
+            retention.sweep(host.store, host.blobs, host.outbox, retain, self._clock())
+
+        self._duties = [
+            Duty("deliveries", data / "deliveries.lock", deliver, period_s=DELIVER_S),
+            Duty("retention", data / "retention.lock", sweep, period_s=SWEEP_S),
+        ]
+        if self.settings.engines:
+            supervisor = Supervisor(host, self.settings, engine_command(preset))
+            lock = supervisor_lock(data)
+            self._duties.append(
+                Duty("engines", lock, supervisor.tick, period_s=TICK_S, at_end=supervisor.close)
+            )
+        for duty in self._duties:
+            duty.start()
+
+    def _has_room(self, host: Host) -> bool:
+        return host.blobs.free_bytes() >= self.settings.min_free_gigabytes * 1e9

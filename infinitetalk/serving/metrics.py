@@ -1,0 +1,89 @@
+"""Prometheus metrics of the job layer, computed from the store when they are asked for.
+
+Totals are the store's own, so they survive restarts and are the same on every worker. Labels are
+names of ours only: states, error codes, stages, slots.
+"""
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from infinitetalk.jobs.engines import EngineState
+from infinitetalk.jobs.host import Host
+from infinitetalk.jobs.model import Status
+from infinitetalk.jobs.tally import tallies
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+PREFIX = "infinitetalk_"
+
+_TOTALS = {  # name of the tally -> (name of the metric, what it is)
+    "gpu_seconds": ("gpu_seconds", "Seconds that engines worked on jobs that have ended"),
+    "cost_usd": ("cost_usd", "US dollars that jobs which have ended have cost"),
+    "windows": ("windows", "Windows of finished videos"),
+    "video_seconds": ("video_seconds", "Seconds of finished videos"),
+}
+
+
+def metrics_text(host: Host) -> str:
+    """All metrics of a host in the text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_HostCollector(host))
+    return generate_latest(registry).decode()
+
+
+class _HostCollector(Collector):
+    """Reads one host's store."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def collect(self) -> Iterable[Metric]:
+        counts = self._host.store.counts()
+        yield self._ended()
+        yield self._stages()
+        yield from self._totals()
+        yield _gauge("queue_depth", "Jobs that wait", counts[Status.PENDING])
+        yield _gauge("jobs_running", "Jobs that are being rendered", counts[Status.IN_PROGRESS])
+        age_s = self._host.queue.oldest_s()
+        yield _gauge("queue_age_seconds", "How long the first waiting job has waited", age_s)
+        yield _gauge("free_disk_bytes", "Free disk for jobs", self._host.blobs.free_bytes())
+        yield self._engines()
+
+    def _ended(self) -> Metric:
+        family = CounterMetricFamily(
+            f"{PREFIX}jobs", "Jobs that have ended", labels=("outcome", "code")
+        )
+        for (what, kind), total in tallies(self._host.database).items():
+            if what == "jobs":
+                outcome, _, code = kind.partition("/")
+                family.add_metric((outcome, code), total)
+        return family
+
+    def _stages(self) -> Metric:
+        family = CounterMetricFamily(
+            f"{PREFIX}stage_seconds", "Seconds in each stage of ended jobs", labels=("stage",)
+        )
+        for (what, kind), total in tallies(self._host.database).items():
+            if what == "stage_seconds":
+                family.add_metric((kind,), total)
+        return family
+
+    def _totals(self) -> Iterable[Metric]:
+        found = tallies(self._host.database)
+        for what, (name, meaning) in _TOTALS.items():
+            yield CounterMetricFamily(f"{PREFIX}{name}", meaning, value=found.get((what, ""), 0.0))
+
+    def _engines(self) -> Metric:
+        family = GaugeMetricFamily(
+            f"{PREFIX}engine_ready", "1 when the engine takes jobs", labels=("slot",)
+        )
+        for engine in self._host.engines.all():
+            family.add_metric((engine.slot,), engine.state is EngineState.READY)
+        return family
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"{PREFIX}{name}", meaning, value=value)

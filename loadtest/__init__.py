@@ -1,0 +1,1 @@
+"""Load on a running service, by Locust: `python -m loadtest`, or locustfile.py by itself."""

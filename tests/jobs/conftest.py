@@ -1,0 +1,47 @@
+"""The job layer of one host in a temporary folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infinitetalk.jobs.blobs import DirectoryBlobStore
+from infinitetalk.jobs.database import Database
+from infinitetalk.jobs.outbox import Outbox
+from infinitetalk.jobs.queue import LocalQueue
+from infinitetalk.jobs.store import SqliteJobStore
+from tests.jobs.records import FakeClock
+
+pytest.register_assert_rewrite("tests.jobs.contract")  # it is no test module by its name
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "jobs.db")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Database) -> SqliteJobStore:
+    return SqliteJobStore(database)
+
+
+@pytest.fixture
+def queue(database: Database, store: SqliteJobStore, clock: FakeClock) -> LocalQueue:
+    return LocalQueue(database, store, clock)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> DirectoryBlobStore:
+    return DirectoryBlobStore(tmp_path)
+
+
+@pytest.fixture
+def outbox(database: Database) -> Outbox:
+    return Outbox(database)

@@ -1,0 +1,450 @@
+"""One attempt at a job: every way it can end, and what is then in its row."""
+
+import hashlib
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from infinitetalk import errors
+from infinitetalk.errors import InfiniteTalkError
+from infinitetalk.jobs import retention
+from infinitetalk.jobs.blobs import DirectoryBlobStore
+from infinitetalk.jobs.database import Database
+from infinitetalk.jobs.execute import EngineFault, execute
+from infinitetalk.jobs.model import MAX_LOSSES, Job, Status, Usage, cancel, hand_back, start
+from infinitetalk.jobs.outbox import Outbox
+from infinitetalk.jobs.store import SqliteJobStore
+from infinitetalk.progress import Progress, Stage
+from tests.jobs.contract import staged
+from tests.jobs.records import ENOUGH, NOW, FakeClock, a_job
+from tests.jobs.scripted import CONTENT, Act, ScriptedRenderer
+
+PRICE = 0.5  # US dollars a second
+CUDA = RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+class AcceleratorError(RuntimeError):
+    """Named as torch names what comes from its device."""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(tmp_path / "jobs.db", busy_s=0.02)
+    yield database
+    database.close()
+
+
+class Stopwatch:
+    """Monotonic seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def spend(self, seconds: float) -> Callable[[], None]:
+        def act() -> None:
+            self.now += seconds
+
+        return act
+
+
+class Bench:
+    """A store, files and a clock around attempts at one job."""
+
+    def __init__(self, store: SqliteJobStore, blobs: DirectoryBlobStore) -> None:
+        self.store = store
+        self.blobs = blobs
+        self.watch = Stopwatch()
+        self.is_stopping = False
+        self.job = store.add(a_job(request_id="r1"), limit=ENOUGH)
+        with blobs.staging() as folder:
+            blobs.adopt(staged(folder), self.job.id)
+
+    @property
+    def row(self) -> Job:
+        return self.store.get(self.job.id)
+
+    def lease(self) -> Job:
+        job = start(self.row, "0", NOW)
+        assert self.store.replace(self.row, job)
+        return job
+
+    def attempt(self, *acts: Act) -> Job:
+        return self.run(ScriptedRenderer(*acts))
+
+    def run(self, renderer: ScriptedRenderer, *, store: SqliteJobStore | None = None) -> Job:
+        return execute(
+            self.lease(),
+            store or self.store,
+            self.blobs,
+            renderer,
+            price_per_second=PRICE,
+            stopping=lambda: self.is_stopping,
+            clock=FakeClock(NOW + 60),
+            monotonic=self.watch,
+        )
+
+    def cancel(self) -> None:
+        assert self.store.replace(self.row, cancel(self.row, NOW))
+
+    def lease_again(self) -> None:
+        """As if this engine had been taken for dead."""
+        assert self.store.replace(self.row, hand_back(self.row))
+        self.lease()
+
+    def stop(self) -> None:
+        self.is_stopping = True
+
+
+@pytest.fixture
+def bench(store: SqliteJobStore, blobs: DirectoryBlobStore) -> Bench:
+    return Bench(store, blobs)
+
+
+def at(stage: Stage, window: int = 1, step: int = 0) -> Progress:
+    return Progress(stage, window, 3, step, 2)
+
+
+def events(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    """The lines that tell of finished jobs."""
+    return [json.loads(r.message) for r in caplog.records if "job.finished" in r.message]
+
+
+# ends
+
+
+def test_a_rendered_job_is_completed_with_what_is_in_its_file(bench: Bench) -> None:
+    renderer = ScriptedRenderer(at(Stage.ENCODING), at(Stage.WRITING, 3))
+    job = bench.run(renderer)
+    assert job == bench.row
+    assert (job.status, job.completed_at, job.losses) == (Status.COMPLETED, NOW + 60, 0)
+    assert job.result is not None
+    assert job.result.sha256 == hashlib.sha256(CONTENT).hexdigest()
+    assert (job.result.size_bytes, job.result.frames, job.result.windows) == (len(CONTENT), 25, 3)
+    assert job.progress == at(Stage.WRITING, 3)
+    assert renderer.labels == {"job": job.id}
+
+
+def test_a_user_cancels_and_the_job_ends_within_the_step(bench: Bench) -> None:
+    renderer = ScriptedRenderer(at(Stage.DENOISING), bench.cancel, at(Stage.DENOISING, 1, 1))
+    job = bench.run(renderer)
+    assert job == bench.row
+    assert (job.status, job.result, job.losses) == (Status.CANCELED, None, 0)
+    assert renderer.played == 2
+
+
+def test_a_stop_hands_the_job_back_with_what_is_known_of_it(bench: Bench) -> None:
+    renderer = ScriptedRenderer(
+        at(Stage.DENOISING), bench.watch.spend(3), bench.stop, at(Stage.DENOISING, 1, 1)
+    )
+    job = bench.run(renderer)
+    assert job == bench.row
+    assert (job.status, job.losses, job.worker) == (Status.PENDING, 0, None)
+    assert (job.progress, job.usage.gpu_seconds) == (at(Stage.DENOISING), 3.0)
+    assert renderer.played == 3
+
+
+def test_a_cancel_during_a_stop_wins(bench: Bench) -> None:
+    def both() -> None:
+        bench.stop()
+        bench.cancel()
+
+    assert bench.attempt(both).status is Status.CANCELED
+    assert bench.row.status is Status.CANCELED
+
+
+PASSING = [
+    errors.OutOfMemory("The device ran out of memory."),
+    errors.StorageFull("The disk is full."),
+    errors.EncodingFailed("ffmpeg did not finish."),
+]
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: error.code)
+def test_a_passing_fault_gives_the_job_back_until_it_has_passed_too_often(
+    bench: Bench, error: InfiniteTalkError
+) -> None:
+    for losses in range(1, MAX_LOSSES):
+        job = bench.attempt(at(Stage.DENOISING), error)
+        assert (job.status, job.losses, job.error) == (Status.PENDING, losses, None)
+    job = bench.attempt(error)
+    assert job == bench.row
+    assert (job.status, job.attempt) == (Status.FAILED, MAX_LOSSES)
+    assert job.error is not None
+    assert (job.error.code, job.error.message) == (error.code, error.message)
+
+
+FINAL = [
+    errors.InvalidField("These weights are for one speaker.", field="audio_2"),
+    errors.GenerationDiverged("That is no picture."),
+    errors.AudioInvalid("That is no sound."),
+]
+
+
+@pytest.mark.parametrize("error", FINAL, ids=lambda error: error.code)
+def test_what_can_never_work_is_not_tried_again(bench: Bench, error: InfiniteTalkError) -> None:
+    job = bench.attempt(error)
+    assert job == bench.row
+    assert (job.status, job.attempt, job.losses) == (Status.FAILED, 1, 0)
+    assert job.error is not None
+    assert (job.error.code, job.error.field) == (error.code, error.field)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CUDA, "worker_lost"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "worker_lost"),
+        (AcceleratorError("an illegal memory access was encountered"), "worker_lost"),
+        (ZeroDivisionError("in a corner of ours"), "internal"),
+        (FileNotFoundError("/data/jobs/secret/input/scene.png"), "internal"),
+    ],
+    ids=["CUDA", "cuDNN", "AcceleratorError", "bug", "files gone"],
+)
+def test_after_any_other_error_the_engine_ends_and_the_attempt_is_lost(
+    bench: Bench, error: Exception, code: str
+) -> None:
+    for losses in range(1, MAX_LOSSES + 1):
+        with pytest.raises(EngineFault):
+            bench.attempt(at(Stage.DENOISING), error)
+        assert bench.row.losses == losses
+    job = bench.row
+    assert job.status is Status.FAILED
+    assert job.error is not None
+    assert job.error.code == code
+    assert str(error) not in job.error.message
+
+
+def test_a_fault_after_a_good_attempt_leaves_the_loss_count_alone(bench: Bench) -> None:
+    with pytest.raises(EngineFault):
+        bench.attempt(CUDA)
+    job = bench.attempt(at(Stage.DENOISING))
+    assert (job.status, job.losses, job.attempt) == (Status.COMPLETED, 1, 2)
+
+
+# the job is taken away meanwhile
+
+
+LATE = [
+    errors.OutOfMemory("The device ran out of memory."),
+    errors.InvalidField("No.", field="image"),
+    FileNotFoundError("input/scene.png"),
+]
+
+
+@pytest.mark.parametrize("error", LATE, ids=lambda error: type(error).__name__)
+def test_nothing_that_goes_wrong_after_a_cancel_matters(bench: Bench, error: Exception) -> None:
+    job = bench.attempt(cancel_then(bench, error))
+    assert job == bench.row
+    assert (job.status, job.error, job.losses) == (Status.CANCELED, None, 0)
+
+
+def cancel_then(bench: Bench, error: Exception) -> Callable[[], None]:
+    def act() -> None:
+        bench.cancel()
+        raise error
+
+    return act
+
+
+def test_a_device_fault_ends_the_engine_whatever_became_of_the_job(bench: Bench) -> None:
+    with pytest.raises(EngineFault):
+        bench.attempt(cancel_then(bench, CUDA))
+    assert bench.row.status is Status.CANCELED
+
+
+def test_a_job_that_is_erased_under_the_engine_stays_erased(bench: Bench, outbox: Outbox) -> None:
+    def erase() -> None:
+        bench.cancel()
+        retention.expire(bench.row, bench.store, bench.blobs, outbox, NOW)
+        (bench.blobs.folder(bench.job.id).root / "input" / "scene.png").read_bytes()
+
+    job = bench.attempt(at(Stage.DENOISING), erase)
+    assert job == bench.row
+    assert job.erased_at == NOW
+    assert not list(bench.blobs.ids())
+
+
+def test_a_result_that_comes_too_late_changes_nothing(bench: Bench) -> None:
+    job = bench.run(ScriptedRenderer(at_end=bench.lease_again))
+    assert job == bench.row
+    assert (job.status, job.attempt, job.result) == (Status.IN_PROGRESS, 2, None)
+
+
+def test_an_attempt_that_is_over_ends_at_its_next_step(bench: Bench) -> None:
+    renderer = ScriptedRenderer(at(Stage.DENOISING), bench.lease_again, at(Stage.DECODING))
+    job = bench.run(renderer)
+    assert (job.status, job.attempt, job.losses) == (Status.IN_PROGRESS, 2, 0)
+    assert renderer.played == 2
+
+
+# the store is busy or full meanwhile
+
+
+class Writer:
+    """Another process that writes, as far as SQLite can tell."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+
+    def begin(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def end(self) -> None:
+        self._connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture
+def writer(tmp_path: Path, bench: Bench) -> Iterator[Writer]:
+    with closing(Writer(tmp_path / "jobs.db")) as writer:
+        yield writer
+
+
+def test_a_busy_store_costs_a_report_and_nothing_else(bench: Bench, writer: Writer) -> None:
+    acts = (writer.begin, at(Stage.ENCODING), at(Stage.DENOISING), writer.end)
+    job = bench.attempt(*acts)
+    assert (job.status, job.losses) == (Status.COMPLETED, 0)
+    assert job.progress == at(Stage.DENOISING)
+
+
+class StoreThatKeepsNoReports(SqliteJobStore):
+    """What its database says on a full disk."""
+
+    def report(self, job: Job, progress: Progress, usage: Usage) -> bool:
+        raise errors.StorageFull("The disk has no room for the job store.")
+
+
+def test_a_full_disk_costs_a_report_and_nothing_else(bench: Bench, database: Database) -> None:
+    renderer = ScriptedRenderer(at(Stage.ENCODING), at(Stage.DENOISING))
+    job = bench.run(renderer, store=StoreThatKeepsNoReports(database))
+    assert (job.status, job.progress) == (Status.COMPLETED, at(Stage.DENOISING))
+
+
+class StoreFreedAtThirdTry(SqliteJobStore):
+    """Ends a writer's transaction when it is asked to write for the third time since."""
+
+    def __init__(self, database: Database, writer: Writer) -> None:
+        super().__init__(database)
+        self._writer = writer
+        self.tries = 0
+
+    def replace(self, old: Job, new: Job) -> bool:
+        self.tries += 1
+        if self.tries == 3:
+            self._writer.end()
+        return super().replace(old, new)
+
+
+def test_what_was_rendered_waits_for_a_busy_store(
+    bench: Bench, database: Database, writer: Writer
+) -> None:
+    store = StoreFreedAtThirdTry(database, writer)
+    job = bench.run(ScriptedRenderer(at_end=writer.begin), store=store)
+    assert job == bench.row
+    assert (job.status, store.tries) == (Status.COMPLETED, 3)
+
+
+def test_a_store_that_stays_busy_leaves_the_job_to_the_next_engine(
+    bench: Bench, writer: Writer
+) -> None:
+    with pytest.raises(errors.StoreBusy):
+        bench.run(ScriptedRenderer(at_end=writer.begin))
+    writer.end()
+    assert (bench.row.status, bench.row.worker) == (Status.IN_PROGRESS, "0")
+
+
+# what it used
+
+
+def test_usage_adds_up_over_attempts(bench: Bench) -> None:
+    spend = bench.watch.spend
+    bench.attempt(spend(1), at(Stage.ENCODING), spend(2), at(Stage.DENOISING), spend(4), PASSING[0])
+    job = bench.attempt(at(Stage.DENOISING), spend(8), at(Stage.WRITING), spend(16))
+    assert job.usage == Usage(
+        gpu_seconds=31.0,
+        cost_usd=31.0 * PRICE,
+        stages={
+            Stage.PREPARING: 1.0,
+            Stage.ENCODING: 2.0,
+            Stage.DENOISING: 12.0,
+            Stage.WRITING: 16.0,
+        },
+        attention="sdpa",
+        gpu="NVIDIA L40S",
+    )
+
+
+def test_the_row_knows_what_was_used_before_the_engine_is_killed(bench: Bench) -> None:
+    seen: list[Usage] = []
+    bench.attempt(
+        at(Stage.ENCODING),
+        bench.watch.spend(2),
+        at(Stage.DENOISING),
+        lambda: seen.append(bench.row.usage),
+    )
+    assert seen[0].gpu_seconds == 2.0
+    assert seen[0].cost_usd == 2.0 * PRICE
+    assert seen[0].stages[Stage.ENCODING] == 2.0
+
+
+def test_moments_of_one_stage_are_kept_twice_a_second_at_most(bench: Bench) -> None:
+    kept: list[Progress | None] = []
+
+    def look() -> None:
+        kept.append(bench.row.progress)
+
+    acts: list[Act] = []
+    for step in range(1, 7):
+        acts += [at(Stage.DENOISING, 1, step), look, bench.watch.spend(0.2)]
+    bench.attempt(*acts, at(Stage.DENOISING, 2), look, at(Stage.DECODING, 2), look)
+    steps = [progress.step for progress in kept[:6] if progress]
+    assert steps == [1, 1, 1, 4, 4, 4], "0.6 s apart"
+    assert kept[6:] == [at(Stage.DENOISING, 2), at(Stage.DECODING, 2)], "a move is kept at once"
+
+
+# the log
+
+
+@pytest.mark.parametrize(
+    ("acts", "status", "code"),
+    [
+        ((at(Stage.DENOISING),), "completed", None),
+        ((FINAL[0],), "failed", "invalid_field"),
+    ],
+)
+def test_one_line_tells_of_a_job_that_ended(
+    bench: Bench, caplog: pytest.LogCaptureFixture, acts: tuple[Act, ...], status: str, code: str
+) -> None:
+    with caplog.at_level(logging.INFO):
+        job = bench.attempt(*acts)
+    (event,) = events(caplog)
+    assert (event["status"], event["code"]) == (status, code)
+    assert (event["job_id"], event["request_id"]) == (job.id, "r1")
+    assert job.spec.prompt not in caplog.text
+
+
+def test_no_line_tells_of_a_job_that_goes_on_or_was_ended_by_another(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        bench.attempt(PASSING[0])
+        bench.attempt(bench.cancel)
+    assert events(caplog) == []
+
+
+def test_no_message_names_a_path_of_the_server(bench: Bench) -> None:
+    busy = errors.JobBusy("Another process is at work in /data/jobs/1.")
+    for _ in range(MAX_LOSSES):
+        job = bench.attempt(busy)
+    assert job.error is not None
+    assert (job.error.code, "/" in job.error.message) == ("job_busy", False)

@@ -1,0 +1,155 @@
+"""Taking jobs in: one key one job, limits, budgets, and what a failed submit leaves."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from infinitetalk.jobs.model import Usage
+from tests.serving.playing import Running, Service
+
+MIDNIGHT = 86400 * 20000.0  # any
+
+
+def leftovers(service: Service) -> list[str]:
+    """Everything on disk that belongs to no job."""
+    known = {job.id for job in service.host.store.find()}
+    staged = [path.name for path in (service.settings.data_folder / "staging").iterdir()]
+    return [*staged, *(name for name in service.host.blobs.ids() if name not in known)]
+
+
+def test_fifty_submits_at_once_with_one_key_make_one_job(service: Service) -> None:
+    barrier = threading.Barrier(50)
+
+    def submit(_: int) -> str:
+        barrier.wait()
+        return service.submit({"idempotency-key": "the same"}, seed="1")
+
+    with ThreadPoolExecutor(50) as threads:
+        ids = set(threads.map(submit, range(50)))
+    assert len(ids) == 1
+    assert [job.id for job in service.host.store.find()] == list(ids)
+    assert leftovers(service) == []
+
+
+def test_a_key_used_for_another_request_is_refused(service: Service) -> None:
+    key = {"idempotency-key": "k"}
+    service.submit(key, seed="1")
+    answer = service.try_submit(key, seed="2")
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_mismatch")
+    assert leftovers(service) == []
+
+
+def test_a_key_without_a_seed_still_means_the_same_request(service: Service) -> None:
+    key = {"idempotency-key": "k"}
+    assert service.submit(key) == service.submit(key)
+
+
+def test_a_key_answers_with_its_job_whatever_became_of_it(service: Service) -> None:
+    key = {"idempotency-key": "k"}
+    task_id = service.submit(key, seed="1")
+    service.complete(task_id)
+    answer = service.try_submit(key, seed="1").json()
+    assert answer == {"task_id": task_id, "status": "completed"}
+
+
+def test_a_key_is_free_again_when_its_job_is_gone(service: Service) -> None:
+    key = {"idempotency-key": "k"}
+    task_id = service.submit(key, seed="1")
+    service.client.delete(f"/v1/jobs/{task_id}")
+    assert service.submit(key, seed="2") != task_id
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
+def test_a_key_that_is_none_is_refused(service: Service, key: str) -> None:
+    answer = service.try_submit({"idempotency-key": key})
+    assert (answer.status_code, answer.json()["field"]) == (422, "Idempotency-Key")
+
+
+def test_a_full_queue_says_when_to_come_back_and_keeps_nothing(run: Running) -> None:
+    with run(max_queue=2) as service:
+        done = service.submit()
+        service.complete(done, Usage(gpu_seconds=7.0))
+        service.submit()
+        service.submit({"idempotency-key": "k"}, seed="1")
+        answer = service.try_submit()
+        assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
+        assert answer.json()["retryable"]
+        assert answer.headers["retry-after"] == "7"
+        assert service.submit({"idempotency-key": "k"}, seed="1")  # it has its place already
+        late = service.try_submit({"idempotency-key": "new"})  # known only after the body is read
+        assert (late.status_code, late.headers["retry-after"]) == (429, "7")
+        retry = service.client.post("/generate/retry", params={"task_id": done})
+        assert retry.status_code == 429
+        assert leftovers(service) == []
+
+
+class Clock:
+    """Seconds since 1970 that stand still."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_spent_budget_refuses_until_midnight(run: Running) -> None:
+    clock = Clock(MIDNIGHT + 3600)
+    with run(daily_budget_usd=1.0, clock=clock) as service:
+        service.complete(service.submit(), Usage(gpu_seconds=1.0, cost_usd=1.0))
+        answer = service.try_submit()
+        assert (answer.status_code, answer.json()["code"]) == (429, "budget_exhausted")
+        assert answer.headers["retry-after"] == str(23 * 3600)
+        clock.now = MIDNIGHT + 86400 + 1
+        assert service.submit()
+
+
+def test_jobs_under_way_count_for_the_budget_at_the_measured_price(run: Running) -> None:
+    with run(daily_budget_usd=1.0, clock=Clock(MIDNIGHT + 1)) as service:
+        service.complete(service.submit(), Usage(gpu_seconds=1.0, cost_usd=0.4))
+        service.submit()
+        assert service.try_submit().status_code == 200
+        assert service.try_submit().json()["code"] == "budget_exhausted"
+
+
+def test_each_key_has_its_own_budget(run: Running) -> None:
+    ann, bob = ({"authorization": f"Bearer {name}"} for name in ("ann", "bob"))
+    with run(daily_budget_usd=1.0, api_keys=("ann", "bob"), clock=Clock(MIDNIGHT + 1)) as service:
+        service.complete(service.submit(ann), Usage(gpu_seconds=1.0, cost_usd=1.0))
+        assert service.try_submit(ann).status_code == 429
+        assert service.try_submit(bob).status_code == 200
+
+
+def test_a_disk_without_room_takes_no_job(run: Running) -> None:
+    with run(min_free_gigabytes=1e9) as service:
+        answer = service.try_submit()
+        assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
+
+
+def test_a_locked_store_answers_503_and_loses_no_job(service: Service) -> None:
+    kept = service.submit()
+    answers: list[Any] = []
+    with service.host.database.writing():
+        answers.append(service.try_submit())
+    assert (answers[0].status_code, answers[0].json()["code"]) == (503, "store_busy")
+    assert answers[0].headers["retry-after"]
+    assert leftovers(service) == []
+    assert service.status(kept)["status"] == "pending"
+
+
+def test_a_retry_of_an_unfinished_job_is_refused_as_bentoml_does(service: Service) -> None:
+    task_id = service.submit()
+    answer = service.client.post("/generate/retry", params={"task_id": task_id})
+    assert (answer.status_code, answer.json()["code"]) == (400, "job_not_finished")
+
+
+def test_nothing_of_a_request_is_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    secret = "the-secret-of-this-test"
+    with caplog.at_level("DEBUG"):
+        task_id = service.submit({"x-api-key": secret}, prompt=secret)
+        service.client.put("/generate/cancel", params={"task_id": task_id})
+        service.try_submit(image_url=f"http://127.0.0.1/?token={secret}")
+    assert task_id in caplog.text
+    assert secret not in caplog.text

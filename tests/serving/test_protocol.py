@@ -1,0 +1,214 @@
+"""BentoML's task protocol over our store: the table of states, cancel, retry, the direct call."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from infinitetalk.errors import AudioTooShort, OutOfMemory
+from infinitetalk.jobs.model import Problem, Status
+from tests.serving.playing import VIDEO, Running, Service
+
+SHORT = Problem.of(AudioTooShort("The speech is too short.", field="audio"))
+MEMORY = Problem.of(OutOfMemory("The device ran out of memory."))
+
+
+def pending(service: Service) -> str:
+    return service.submit()
+
+
+def in_progress(service: Service) -> str:
+    task_id = service.submit()
+    service.start(task_id)
+    return task_id
+
+
+def completed(service: Service) -> str:
+    task_id = service.submit()
+    service.complete(task_id)
+    return task_id
+
+
+def failed(service: Service) -> str:
+    task_id = service.submit()
+    service.fail(task_id, SHORT)
+    return task_id
+
+
+def out_of_memory(service: Service) -> str:
+    task_id = service.submit()
+    service.fail(task_id, MEMORY)
+    return task_id
+
+
+def canceled(service: Service) -> str:
+    task_id = service.submit()
+    service.client.put("/generate/cancel", params={"task_id": task_id})
+    return task_id
+
+
+def erased(service: Service) -> str:
+    task_id = completed(service)
+    service.client.delete(f"/v1/jobs/{task_id}")
+    return task_id
+
+
+def unknown(service: Service) -> str:
+    return "0" * 32
+
+
+# What design section 6 promises: state -> status, get, cancel, retry, /result.
+TABLE = [
+    (pending, 200, 400, 200, 400, 202),
+    (in_progress, 200, 400, 200, 400, 202),
+    (completed, 200, 200, 200, 200, 200),
+    (failed, 200, 422, 200, 200, 422),
+    (out_of_memory, 200, 500, 200, 200, 500),
+    (canceled, 200, 409, 200, 200, 409),
+    (erased, 410, 410, 410, 410, 410),
+    (unknown, 404, 404, 404, 404, 404),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "get", "cancel", "retry", "result"),
+    TABLE,
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_every_state_answers_every_call_as_promised(
+    service: Service, make: Any, status: int, get: int, cancel: int, retry: int, result: int
+) -> None:
+    client, task_id = service.client, make(service)
+    query = {"task_id": task_id}
+    answers = [
+        client.get("/generate/status", params=query),
+        client.get("/generate/get", params=query),
+        client.get("/result", params={"call_id": task_id}),
+        client.post("/generate/retry", params=query),
+        client.put("/generate/cancel", params=query),
+    ]
+    assert [a.status_code for a in answers] == [status, get, result, retry, cancel]
+
+
+def test_a_new_job_is_pending_and_says_everything_that_is_known(service: Service) -> None:
+    status = service.status(service.submit(seed="7", prompt="Hello"))
+    assert status["status"] == "pending"
+    assert status["seed"] == 7
+    assert (status["queue_position"], status["attempt"], status["stage"]) == (1, 0, None)
+    assert status["steps"] == 2
+    assert status["seconds"] == 1.0
+    assert "Hello" not in str(status)
+
+
+def test_five_hundred_waiting_jobs_know_their_places(service: Service) -> None:
+    first = service.host.store.get(service.submit())
+    ids = [first.id]
+    for number in range(499):
+        job = type(first)(f"{number:032x}", first.spec, 1.0, first.created_at)
+        ids.append(service.host.store.add(job, limit=1000).id)
+    for place in (1, 2, 250, 499, 500):
+        assert service.status(ids[place - 1])["queue_position"] == place
+    service.start(ids[0])
+    assert service.status(ids[0])["queue_position"] is None
+    assert service.status(ids[499])["queue_position"] == 499
+
+
+def test_the_result_is_the_file_with_its_name_and_type(service: Service) -> None:
+    task_id = completed(service)
+    answer = service.get("/generate/get", task_id=task_id)
+    assert answer.content == VIDEO
+    assert answer.headers["content-type"] == "video/mp4"
+    assert f'filename="{task_id}.mp4"' in answer.headers["content-disposition"]
+
+
+def test_cancel_by_put_and_by_post_are_final(service: Service) -> None:
+    for method in ("PUT", "POST"):
+        task_id = service.submit()
+        for _ in range(3):
+            answer = service.client.request(method, "/generate/cancel", params={"task_id": task_id})
+            assert answer.json() == {"task_id": task_id, "status": "canceled"}
+    assert service.host.queue.lease("0") is None
+
+
+def test_cancel_of_a_running_job_takes_it_from_its_engine(service: Service) -> None:
+    task_id = service.submit()
+    job = service.start(task_id)
+    service.client.put("/generate/cancel", params={"task_id": task_id})
+    assert not service.host.store.is_current(job)
+    assert service.status(task_id)["status"] == "canceled"
+
+
+def test_cancel_of_a_finished_job_changes_nothing(service: Service) -> None:
+    task_id = completed(service)
+    answer = service.client.put("/generate/cancel", params={"task_id": task_id})
+    assert answer.json()["status"] == "completed"
+    assert service.get("/generate/get", task_id=task_id).status_code == 200
+
+
+def test_a_retry_is_a_new_job_with_the_same_input_and_seed(service: Service) -> None:
+    task_id = service.submit(seed="11")
+    service.fail(task_id, SHORT)
+    again = service.client.post("/generate/retry", params={"task_id": task_id}).json()["task_id"]
+    old, new = (service.host.store.get(name) for name in (task_id, again))
+    assert (new.spec, new.retry_of, new.status) == (old.spec, old.id, Status.PENDING)
+    assert service.host.blobs.folder(again).speech(1).read_bytes()
+    service.client.delete(f"/v1/jobs/{task_id}")
+    service.complete(again)  # the input does not hang on the first job
+
+
+def test_the_direct_call_waits_for_the_video(service: Service) -> None:
+    answers: list[Any] = []
+
+    def call() -> None:
+        answers.append(service.try_submit(path="/generate"))
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    while not (waiting := service.host.store.find(Status.PENDING)):
+        caller.join(0.02)
+    service.complete(waiting[0].id)
+    caller.join()
+    assert answers[0].content == VIDEO
+    assert answers[0].headers["x-task-id"] == waiting[0].id
+
+
+def test_a_direct_call_that_waits_too_long_tells_how_to_go_on(run: Running) -> None:
+    with run(wait_seconds=0.3) as service:
+        answer = service.try_submit(path="/generate")
+        assert (answer.status_code, answer.json()["code"]) == (504, "wait_timeout")
+        (job,) = service.host.store.find(Status.PENDING)
+        assert job.id in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/generate", 405),
+        ("GET", "/generate/submit", 405),
+        ("DELETE", "/generate/status", 405),
+        ("GET", "/generate/", 404),
+        ("GET", "/generate/unknown", 404),
+        ("POST", "/generate/submit/", 404),
+    ],
+)
+def test_nothing_below_generate_is_left_to_anybody_else(
+    service: Service, method: str, path: str, status: int
+) -> None:
+    reply = service.client.request(method, path)
+    assert reply.status_code == status
+    assert set(reply.json()) == {"error", "code", "field", "retryable", "request_id"}
+
+
+@pytest.mark.parametrize("call", ["status", "get"])
+def test_a_missing_task_id_is_named(service: Service, call: str) -> None:
+    answer = service.get(f"/generate/{call}")
+    assert (answer.status_code, answer.json()["field"]) == (400, "task_id")
+
+
+@pytest.mark.parametrize("path", ["/generate/submit", "/generate"])
+def test_bad_input_is_refused_at_once_and_leaves_nothing(service: Service, path: str) -> None:
+    answer = service.try_submit(path=path, steps="0")
+    assert (answer.status_code, answer.json()["field"]) == (422, "steps")
+    assert service.host.store.find() == []
+    assert not list((service.settings.data_folder / "staging").iterdir())
+    assert not list(service.host.blobs.ids())
