@@ -8,7 +8,7 @@ LOCK = uv pip compile --quiet --upgrade --python-version 3.11 --annotation-style
 REVISION = $$(git describe --always --abbrev=40 --dirty)
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help demo serve test test-slow parity check bench-cpu loadtest bento image image-test lock clean
+.PHONY: help demo serve test test-slow parity check bench-cpu loadtest docs bento image image-test lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -39,9 +39,13 @@ check: $(READY) ## check format, lint and types
 
 bench-cpu: $(READY) ## measure on this CPU and write benchmarks/RESULTS.md
 	$(PYTHON) -m benchmarks.cpu
+	$(PYTHON) -m benchmarks.service
 
 loadtest: $(READY) ## put load on a server with the tiny preset; report in outputs/
 	$(PYTHON) -m loadtest
+
+docs: $(READY) ## renew docs/reference/ from the code
+	$(PYTHON) -m docs.make_reference
 
 bento: $(READY) ## build the Bento, from which the image is made
 	.venv/bin/bentoml build --label git_revision=$(REVISION)

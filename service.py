@@ -19,7 +19,8 @@ from infinitetalk.serving.backend import Backend
 from infinitetalk.serving.protocol import TaskProtocol
 from infinitetalk.serving.request import GenerateRequest
 
-backend = Backend(load_settings())
+settings = load_settings()
+backend = Backend(settings)
 
 
 class GenerateInput(GenerateRequest):
@@ -32,7 +33,7 @@ class GenerateInput(GenerateRequest):
 
 
 @bentoml.asgi_app(create_app(backend), path="/")
-@bentoml.service(name="infinitetalk", workers=1, traffic={"timeout": 86400})
+@bentoml.service(name="infinitetalk", workers=settings.workers, traffic={"timeout": 86400})
 class InfiniteTalk:
     """A portrait or a video plus a voice becomes a lip-synced video of any length."""
 

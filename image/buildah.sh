@@ -26,7 +26,7 @@ make_base() {
     local root=$STATE/root base
     debootstrap --variant=minbase --include=ca-certificates bookworm "$root"
     cp -r /usr/local/share/ca-certificates "$root/usr/local/share/"
-    chroot "$root" update-ca-certificates
+    TMPDIR=/tmp chroot "$root" update-ca-certificates
     base=$("${BUILDAH[@]}" from scratch)
     "${BUILDAH[@]}" add --quiet "$base" "$root" /
     "${BUILDAH[@]}" config --env "SSL_CERT_FILE=$CERTIFICATES" --env "PIP_CERT=$CERTIFICATES" \

@@ -18,11 +18,15 @@ DEVICES = ("auto", "cpu", "cuda", "cuda:N")
 
 
 def _setting(
-    default: Any, meaning: str, choices: tuple[str, ...] = (), *, is_secret: bool = False
+    default: Any,
+    meaning: str,
+    choices: tuple[str, ...] = (),
+    *,
+    least: int = 0,
+    is_secret: bool = False,
 ) -> Any:
-    return field(
-        default=default, repr=not is_secret, metadata={"meaning": meaning, "choices": choices}
-    )
+    metadata = {"meaning": meaning, "choices": choices, "least": least}
+    return field(default=default, repr=not is_secret, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,9 @@ class Settings:
     engines: int = _setting(
         1, "engine processes on this host, one for each GPU; 0 serves without rendering"
     )
-    max_queue: int = _setting(1000, "how many jobs may wait; more are answered with 429")
-    max_file_megabytes: int = _setting(512, "largest file of a request, sent or fetched")
+    workers: int = _setting(1, "processes that answer HTTP", least=1)
+    max_queue: int = _setting(1000, "how many jobs may wait; more are answered with 429", least=1)
+    max_file_megabytes: int = _setting(512, "largest file of a request, sent or fetched", least=1)
     retention_hours: float = _setting(72.0, "how long a finished job and its files are kept")
     max_disk_gigabytes: float = _setting(
         100.0, "above this the oldest finished jobs are deleted before their time"
@@ -141,7 +146,10 @@ def _parse(name: str, text: str, item: "Field[Any]") -> Any:
     read = _READERS[kind]
     if get_origin(item.type) is tuple:
         return tuple(read(name, word.strip()) for word in text.split(",") if word.strip())
-    return read(name, text)
+    value = read(name, text)
+    if kind is int and value < item.metadata["least"]:
+        raise InvalidSetting(f"{name} is {text!r}; it must be at least {item.metadata['least']}.")
+    return value
 
 
 def _number(name: str, text: str) -> float:

@@ -7,35 +7,34 @@ that counts is `TASK generate`: from the submit to the verified video. The first
 as `TASK generate first`, because it may wait for a machine to start.
 """
 
+import csv
 import hashlib
 import random
 import time
-import uuid
 from argparse import Namespace
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import gevent
 from locust import HttpUser, between, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import LocalRunner
+from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from infinitetalk.errors import InvalidField
 from loadtest.budget import Budget, check_affordable
 from loadtest.journeys import Journey, append_journey
 from loadtest.options import add_options, headers_of
+from loadtest.trip import NoVideo, Trip
 
 ASSETS = files("infinitetalk.demo") / "assets"
 POLL_S = 0.2  # and by chance up to as much again
 REFUSED_S = 1.0  # to wait where nothing says how long
 TOO_MANY = 429
-
-
-class NoVideo(Exception):
-    """A user did not get a video; the text says at which step."""
+ENDED = ("completed", "failed", "canceled")
 
 
 @dataclass(slots=True)
@@ -49,6 +48,13 @@ class Load:
     started: int = 0
     ended: int = 0
     failed: int = 0
+    is_over: bool = False
+
+    def note(self, journey: Journey) -> None:
+        self.ended += 1
+        self.failed += bool(journey.failure)
+        if self.options.journeys is not None:
+            append_journey(self.options.journeys, journey)
 
     @property
     def is_good(self) -> bool:
@@ -56,45 +62,13 @@ class Load:
         return self.ended > 0 and self.failed <= self.options.error_budget * self.ended
 
 
-@dataclass(slots=True)
-class Trip:
-    """One journey while it lasts."""
-
-    is_first: bool
-    key: str = field(default_factory=lambda: uuid.uuid4().hex)  # Idempotency-Key
-    started_at: float = field(default_factory=time.time)
-    clock: float = field(default_factory=time.perf_counter)
-    is_refused: bool = False  # for certain there is no job
-    task_id: str | None = None
-    status: dict[str, Any] | None = None  # once the job has ended
-    submit_s: float | None = None
-    size_bytes: int = 0
-    failure: BaseException | None = None
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self.clock
-
-    def journey(self) -> Journey:
-        reason = "" if self.failure is None else str(self.failure) or "the run was over"
-        status = self.status or {}
-        started = status.get("executed_at")
-        return Journey(
-            started_at=self.started_at,
-            total_s=self.elapsed_s,
-            submit_s=self.submit_s,
-            wait_s=_seconds_between(status["created_at"], started) if started else None,
-            cost_usd=status.get("cost_usd", 0.0),
-            is_first=self.is_first,
-            failure=reason,
-        )
-
-
 @events.init_command_line_parser.add_listener
 def add_all_options(parser: LocustArgumentParser) -> None:
     """Options beside Locust's own."""
     add_options(parser)
-    parser.add_argument("--journeys", type=Path, metavar="FILE", help="CSV file to append to")
+    add = parser.add_argument
+    add("--journeys", type=Path, metavar="FILE", help="CSV file for a line on every video")
+    add("--table", type=Path, metavar="FILE", help="CSV file for the statistics at the end")
 
 
 @events.init.add_listener
@@ -114,8 +88,12 @@ def prepare(environment: Environment, **_: Any) -> None:
 
 @events.quitting.add_listener
 def judge(environment: Environment, **_: Any) -> None:
-    """The exit code: 1 above the error budget."""
-    environment.process_exit_code = 0 if environment.load.is_good else 1
+    """The exit code, which is 1 above the error budget, and the statistics of the whole run."""
+    load: Load = environment.load
+    environment.process_exit_code = 0 if load.is_good else 1
+    if load.options.table is not None:  # what Locust's own --csv writes is a second old
+        with load.options.table.open("w", encoding="utf-8", newline="") as file:
+            StatsCSV(environment, PERCENTILES_TO_REPORT).requests_csv(csv.writer(file))
 
 
 class VideoMaker(HttpUser):
@@ -147,25 +125,107 @@ class VideoMaker(HttpUser):
             self._end(trip)
 
     def _submit(self, trip: Trip) -> None:
-        options = self.load.options
-        media = {"image": ("image", self.load.portrait), "audio": ("audio", self.load.speech)}
+        while (pause_s := self._try_submit(trip)) is not None:
+            self._rest(trip, pause_s)
+
+    def _try_submit(self, trip: Trip) -> float | None:
+        """Submit once; how long to wait if the service is too busy."""
+        load = self.load
         with self.client.post(
             "/generate/submit",
-            files=media,
-            data={"max_seconds": options.video_seconds},
+            files={"image": ("image", load.portrait), "audio": ("audio", load.speech)},
+            data={"max_seconds": load.options.video_seconds},
             headers={"Idempotency-Key": trip.key},
-            name="/generate/submit" + (" first" if trip.is_first else ""),
-            timeout=options.deadline,
+            name="/generate/submit first" if trip.is_first else "/generate/submit",
             catch_response=True,
         ) as answer:
             trip.is_refused = answer.status_code >= 400
-            if answer.status_code == TOO_MANY:
-                answer.success()  # what a full queue says is no fault
+            if answer.status_code == TOO_MANY:  # a full queue is no fault
                 answer.request_meta["name"] = "/generate/submit refused"
-            elif answer.ok:
-                trip.task_id, trip.submit_s = answer.json()["task_id"], trip.elapsed_s
-                return
-        if answer.status_code != TOO_MANY:
-            raise NoVideo(f"submit: {answer.status_code}")
-        self._rest(trip, float(answer.headers.get("retry-after", REFUSED_S)))
-        self._submit(trip)
+                answer.success()
+                return float(answer.headers.get("retry-after", REFUSED_S))
+            if not answer.ok:
+                raise NoVideo(f"submit: {_reason(answer)}")
+            trip.task_id, trip.submit_s = answer.json()["task_id"], trip.elapsed_s
+            return None
+
+    def _wait(self, trip: Trip) -> None:
+        while trip.status is None:
+            self._rest(trip, POLL_S * (1 + random.random()))
+            self._look(trip)
+        if trip.status["status"] != "completed":
+            problem = trip.status["error"] or {"code": trip.status["status"]}
+            raise NoVideo(f"generate: {problem['code']}")
+
+    def _look(self, trip: Trip) -> None:
+        """Ask once; a poll that fails is in the statistics, and the next may not."""
+        answer = self.client.get(
+            f"/generate/status?task_id={trip.task_id}", name="/generate/status"
+        )
+        if answer.ok and answer.json()["status"] in ENDED:
+            trip.status = answer.json()
+
+    def _download(self, trip: Trip) -> None:
+        assert trip.status is not None
+        expected = trip.status["video"]
+        with self.client.get(
+            f"/generate/get?task_id={trip.task_id}", name="/generate/get", catch_response=True
+        ) as answer:
+            if not answer.ok:
+                raise NoVideo(f"get: {_reason(answer)}")
+            digest = hashlib.sha256(answer.content).hexdigest()
+            if digest != expected["sha256"] or answer.content[4:8] != b"ftyp":
+                answer.failure("another video than the one that was announced")
+                raise NoVideo("get: another video than the one that was announced")
+            trip.size_bytes = len(answer.content)
+
+    def _end(self, trip: Trip) -> None:
+        """Settle the bill, fire the figure, keep the journey."""
+        if not trip.is_billed:
+            self._abandon(trip)
+        self._settle(trip)
+        journey = trip.journey()
+        self.load.note(journey)
+        self.environment.events.request.fire(
+            request_type="TASK",
+            name="generate first" if trip.is_first else "generate",
+            response_time=journey.total_s * 1000,
+            response_length=trip.size_bytes,
+            exception=trip.failure,
+            context={},
+        )
+
+    def _abandon(self, trip: Trip) -> None:
+        """Nobody waits for it any more, so it should not go on costing."""
+        if trip.task_id is not None:
+            self.client.put(f"/generate/cancel?task_id={trip.task_id}", name="/generate/cancel")
+            self._look(trip)
+
+    def _settle(self, trip: Trip) -> None:
+        budget = self.load.budget
+        if trip.is_refused:
+            budget.close_refused()
+        elif trip.status is None:
+            budget.close_unknown()
+        else:
+            budget.close(trip.status["cost_usd"])
+
+    def _rest(self, trip: Trip, seconds: float) -> None:
+        if trip.elapsed_s + seconds > self.load.options.deadline:
+            raise NoVideo("the deadline was over")
+        time.sleep(seconds)
+
+    def _wait_for_money(self) -> None:
+        """Other jobs may turn out cheaper than expected; if there are none, the run is over."""
+        if self.load.budget.is_used_up and not self.load.is_over:
+            self.load.is_over = True
+            gevent.spawn(self.environment.runner.quit)  # which waits for all users, this one too
+        time.sleep(REFUSED_S)
+
+
+def _reason(answer: Any) -> str:
+    """The code of a refusal, or the status where there is none."""
+    try:
+        return str(answer.json()["code"])
+    except (ValueError, KeyError, TypeError):
+        return str(answer.status_code or "no connection")

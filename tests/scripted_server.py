@@ -1,12 +1,13 @@
-"""A server on loopback that answers as it is told, in order: refusals, broken connections, videos.
+"""A server on loopback that answers as it is told: refusals, broken connections, videos.
 
-Every request takes the next answer of the script. What was asked is kept.
+Every request takes the next answer of the script; without one a function answers. What was asked is
+kept.
 """
 
 import json
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -43,6 +44,9 @@ class Asked:
     size: int
 
 
+Reply = Callable[[Asked], Answer | Hangup]
+
+
 def said(code: int = 200, headers: dict[str, str] | None = None, /, **keys: Any) -> Answer:
     """An answer in JSON."""
     return Answer(code, json.dumps(keys).encode(), headers or {})
@@ -57,9 +61,10 @@ def problem(status: int, code: str, headers: dict[str, str] | None = None, **key
 class ScriptedServer:
     """To be used in a `with` block, at whose end the whole script must have been played."""
 
-    def __init__(self, *script: Answer | Hangup) -> None:
+    def __init__(self, *script: Answer | Hangup, reply: Reply | None = None) -> None:
         self.asked: list[Asked] = []
         self._script: list[Answer | Hangup] = list(script)
+        self._reply = reply or (lambda asked: problem(500, "internal"))
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
@@ -75,7 +80,7 @@ class ScriptedServer:
     def next(self, asked: Asked) -> Answer | Hangup:
         with self._lock:
             self.asked.append(asked)
-            return self._script.pop(0) if self._script else problem(500, "internal")
+            return self._script.pop(0) if self._script else self._reply(asked)
 
     def peek(self) -> Answer | Hangup | None:
         return self._script[0] if self._script else None

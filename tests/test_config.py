@@ -28,6 +28,12 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("MAX_AUDIO_SECONDS", "90.5", 90.5),
         ("MAX_IMAGE_MEGAPIXELS", "12", 12.0),
         ("MAX_VIDEO_MEGAPIXELS", "2", 2.0),
+        ("ENGINES", "0", 0),
+        ("WORKERS", "2", 2),
+        ("DATA", "~/jobs", Path("~/jobs").expanduser()),
+        ("API_KEYS", "one, two,", ("one", "two")),
+        ("FETCH_PORTS", "80,8080", (80, 8080)),
+        ("GPU_PRICE_PER_HOUR", "1.5", 1.5),
     ],
 )
 def test_a_variable_sets_its_field(variable: str, text: str, value: object) -> None:
@@ -61,6 +67,10 @@ def test_an_unknown_variable_is_refused_with_the_known_ones() -> None:
         ("MAX_IMAGE_MEGAPIXELS", "-1", "a positive number"),
         ("MAX_VIDEO_MEGAPIXELS", "inf", "a positive number"),
         ("MAX_VIDEO_MEGAPIXELS", "nan", "a positive number"),
+        ("ENGINES", "-1", "a whole number"),
+        ("ENGINES", "1.5", "a whole number"),
+        ("WORKERS", "0", "at least 1"),
+        ("MAX_QUEUE", "0", "at least 1"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_what_is_allowed(
@@ -95,3 +105,18 @@ def test_an_empty_value_is_no_value(name: str) -> None:
 
 def test_a_numbered_device_is_taken() -> None:
     assert load_settings({"INFINITETALK_DEVICE": "cuda:3"}).device == "cuda:3"
+
+
+def test_secrets_do_not_show() -> None:
+    secrets = {"INFINITETALK_API_KEYS": "k-123", "INFINITETALK_WEBHOOK_SECRET": "w-123"}
+    assert "-123" not in repr(load_settings(secrets))
+
+
+def test_jobs_lie_under_home_unless_they_have_a_place() -> None:
+    assert load_settings({"INFINITETALK_HOME": "/h"}).data_folder == Path("/h/data")
+    assert load_settings({"INFINITETALK_DATA": "/d"}).data_folder == Path("/d")
+
+
+def test_one_bad_item_of_a_list_is_named() -> None:
+    with pytest.raises(InvalidSetting, match="FETCH_PORTS is 'http'; it must be a whole number"):
+        load_settings({"INFINITETALK_FETCH_PORTS": "80,http"})

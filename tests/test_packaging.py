@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "infinitetalk"
 TARGETS = {
     *("demo", "serve", "test", "test-slow", "parity", "check", "bench-cpu", "loadtest"),
-    *("bento", "image", "image-test", "lock", "clean", "help"),
+    *("docs", "bento", "image", "image-test", "lock", "clean", "help"),
 }
 ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "README.md")
 

@@ -8,7 +8,6 @@ Backup: `sqlite3 jobs.db ".backup copy.db"` at any time, or a copy of the whole 
 nothing runs. Restoring is putting the copy in its place.
 """
 
-import errno
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from infinitetalk.errors import NotReady, StorageFull, StoreBusy, StoreCorrupt, 
 from infinitetalk.jobs.damage import SIGNS, refuse_damaged
 from infinitetalk.jobs.locks import UserLock
 from infinitetalk.jobs.schema import MIGRATIONS, is_current, migrate
+from infinitetalk.media.publish import NO_ROOM
 
 BUSY_SECONDS = 5.0
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
@@ -122,7 +122,7 @@ def _reaching(path: Path) -> Iterator[None]:
     except TimeoutError as error:
         raise _busy() from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise _no_room() from error
         raise NotReady("The job store cannot be reached.") from error
 

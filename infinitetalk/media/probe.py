@@ -13,8 +13,6 @@ from typing import Literal
 from infinitetalk.errors import FileMissing, UnsupportedMedia
 from infinitetalk.media import ffmpeg
 
-Kind = Literal["image", "video", "audio"]
-
 _PICTURES = ((0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (8, b"WEBP"))
 _CONTAINERS = (
     (4, b"ftyp"),  # mp4, mov, m4a, 3gp
@@ -107,21 +105,6 @@ def probe(path: Path) -> MediaInfo:
     if banner is None:
         raise UnsupportedMedia(f"{path.name} cannot be opened as video or sound.")
     return _parse(banner)
-
-
-def sniff_kind(path: Path) -> Kind:
-    """What the file is, by its bytes and tracks; its name is not looked at.
-
-    Raises:
-        FileMissing: there is no such file, or it cannot be read.
-        UnsupportedMedia: it is no picture, video or sound we take.
-    """
-    if is_picture(path):
-        return "image"
-    info = probe(path)
-    if info.video is None and info.audio is None:
-        raise UnsupportedMedia(f"{path.name} holds neither pictures nor sound.")
-    return "audio" if info.video is None else "video"
 
 
 def is_picture(path: Path) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from infinitetalk.errors import StorageFull
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""`errno` of an `OSError` when the disk, or a share of it, is full."""
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def publishing(target: Path) -> Iterator[Path]:
         part.replace(target)
         _sync(target.parent)
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise StorageFull("The disk has no room for the result.") from error
         raise
     finally:

@@ -14,7 +14,6 @@ input. The function has the signature of `jobfolder.create_job`, the one that a 
 
 import contextlib
 import ctypes
-import errno
 import importlib
 import json
 import os
@@ -35,6 +34,7 @@ from infinitetalk.config import Settings
 from infinitetalk.errors import InfiniteTalkError, StorageFull
 from infinitetalk.jobfolder import JobFolder
 from infinitetalk.media.audio import SPEECH_RATE, SpeechFile, combine_speakers
+from infinitetalk.media.publish import NO_ROOM
 from infinitetalk.media.resample import resample
 from infinitetalk.serving.check import (
     CRASHED,
@@ -193,7 +193,7 @@ def _answer(check: Check, work: Work) -> Answer:
         is_our_folder = error.field == "output"  # which the caller knows nothing of
         return _refusal(_NO_ROOM if is_our_folder else error)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             return _refusal(_NO_ROOM)
         return {"ended": type(error).__name__}
 

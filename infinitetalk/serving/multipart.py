@@ -4,7 +4,6 @@ Not asynchronous: whoever reads the body feeds it in, in a thread. A file is nam
 the name and the type that the client gave it are never used.
 """
 
-import errno
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from infinitetalk.config import Settings
 from infinitetalk.errors import InputTooLarge, InvalidField, MalformedRequest, StorageFull
 from infinitetalk.jobfolder import MEDIA_FIELDS
+from infinitetalk.media.publish import NO_ROOM
 from infinitetalk.serving.request import GenerateRequest, shown, unknown_field
 
 _MEGABYTE = 1_000_000
@@ -218,6 +218,6 @@ def _room() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise StorageFull("The disk has no room for the request.") from error
         raise

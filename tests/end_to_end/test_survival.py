@@ -142,6 +142,21 @@ def test_a_running_job_that_is_canceled_stops_at_once_and_stays_canceled(caller:
     assert caller.status(task_id) == canceled
 
 
+def test_several_workers_answer_for_one_engine(
+    tmp_path: Path, portrait: Path, make_speech: Callable[..., Path]
+) -> None:
+    with RunningServer(tmp_path, INFINITETALK_WORKERS="2") as server:
+        caller = Caller(server, portrait, make_speech(2.0))
+        ids = [caller.submit() for _ in range(4)]
+        for task_id in ids:
+            caller.completed(task_id)
+        assert len(server.workers) == 2
+        engines = [p for p in server.processes() if "infinitetalk.jobs.worker" in p.cmdline()]
+        assert len(engines) == 1
+        log = server.log_text()
+        assert [log.count(f'"job_id": "{task_id}"') for task_id in ids] == [1] * 4
+
+
 def test_nothing_is_left_beside_the_jobs(caller: Caller) -> None:
     data = caller.server.folder / "data"
     assert not list((data / "staging").iterdir())

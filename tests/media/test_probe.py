@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from infinitetalk.errors import FileMissing, UnsupportedMedia
-from infinitetalk.media.probe import AudioStream, probe, sniff_kind
+from infinitetalk.media.probe import AudioStream, is_picture, probe
 
 Make = Callable[..., Path]
 
@@ -68,13 +68,13 @@ def test_cover_art_is_no_video(tmp_path: Path, make: Make) -> None:
     tracks = ("-map", "0:a", "-map", "1:v", "-disposition:v", "attached_pic")
     path = make(*inputs, *tracks, tmp_path / "song.mp3")
     assert probe(path).video is None
-    assert sniff_kind(path) == "audio"
+    assert probe(path).audio is not None
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
 def test_a_picture_is_known_by_its_bytes(tmp_path: Path, extension: str) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / f"a.{extension}")
-    assert sniff_kind((tmp_path / f"a.{extension}").rename(tmp_path / "a.mp4")) == "image"
+    assert is_picture((tmp_path / f"a.{extension}").rename(tmp_path / "a.mp4"))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,8 @@ def test_a_picture_is_known_by_its_bytes(tmp_path: Path, extension: str) -> None
 )  # fmt: skip
 def test_sound_is_known_by_its_bytes(tmp_path: Path, make: Make, extension: str) -> None:
     path = make("-f", "lavfi", "-i", "sine=duration=1", tmp_path / f"a.{extension}")
-    assert sniff_kind(path.rename(tmp_path / "a.png")) == "audio"
+    info = probe(path.rename(tmp_path / "a.png"))
+    assert (info.video, info.audio is not None) == (None, True)
 
 
 @pytest.mark.parametrize("extension", ["mp4", "mov", "mkv", "avi", "ts", "mpg", "flv", "wmv"])
@@ -92,7 +93,7 @@ def test_a_video_is_known_by_its_bytes(
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", seconds=0.4)
     path = make("-i", clip, tmp_path / f"a.{extension}")
-    assert sniff_kind(path.rename(tmp_path / "a.wav")) == "video"
+    assert probe(path.rename(tmp_path / "a.wav")).video is not None
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_other_bytes_are_unsupported_under_any_name(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnsupportedMedia) as refused:
-        sniff_kind(tmp_path / name)
+        probe(tmp_path / name)
     assert str(tmp_path) not in refused.value.message
 
 

@@ -12,6 +12,24 @@ from tests.serving.special_networks import GLOBAL_UNICAST, NETWORKS, Network, bo
 PUBLIC_IPV4 = ("1.1.1.1", "8.8.8.8", "93.184.215.14", "100.63.255.255", "168.63.129.17")
 PUBLIC_IPV6 = ("2606:4700:4700::1111", "2a00:1450:4001::200e", "2001:4860:4860::8888")
 METADATA = ("169.254.169.254", "100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254")
+REASONS = {
+    "127.0.0.1": "loopback",
+    "::1": "loopback",
+    "::ffff:127.0.0.1": "loopback",
+    "::": "IPv4-compatible",
+    "10.0.0.1": "private network",
+    "fd00::1": "private network",
+    "169.254.169.254": "link-local",
+    "fe80::1": "link-local",
+    "fec0::1": "site-local",
+    "224.0.0.1": "multicast",
+    "ff02::1": "multicast",
+    "64:ff9b:1::1": "local translation",
+    "100::1": "discard",
+    "100:0:0:1::1": "dummy prefix",
+    "5f00::1": "segment routing",
+    "4000::1": "not global unicast",
+}
 
 # Where the 32 bits of IPv4 stand in forms that someone forwards, and in forms that no one should.
 CARRIERS = {
@@ -42,6 +60,11 @@ def test_every_special_network_is_refused_to_its_last_address_and_no_further(
     for address in borders(network):
         assert (forbidden_reason(address) is None) == is_public(address), address
         assert forbidden_reason(str(address)) == forbidden_reason(address)
+
+
+@pytest.mark.parametrize("address", REASONS)
+def test_the_reason_says_what_kind_of_address_it_is(address: str) -> None:
+    assert forbidden_reason(address) == REASONS[address]
 
 
 @pytest.mark.parametrize("address", METADATA)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infinitetalk import __version__
 from infinitetalk.config import Settings
 from infinitetalk.errors import (
     InfiniteTalkError,
@@ -35,6 +36,20 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+async def test_a_server_is_told_no_more_than_it_needs(tmp_path: Path) -> None:
+    async with listening(replying(b"body")) as server:
+        assert await caller(server).download(tmp_path) == b"body"
+
+    assert server.heads == [
+        "GET /a HTTP/1.1\r\n"
+        "Host: files.example\r\n"
+        f"User-Agent: infinitetalk/{__version__}\r\n"
+        "Accept: */*\r\n"
+        "Accept-Encoding: identity\r\n"
+        "Connection: close\r\n\r\n"
+    ]
 
 
 @pytest.mark.parametrize("status", ["301 A", "302 B", "303 C", "307 D", "308 E"])
@@ -70,6 +85,7 @@ async def test_the_fourth_redirect_is_not_followed(tmp_path: Path) -> None:
     ("status", "attempts"),
     [
         ("300 Many", 1),
+        ("302 Nowhere", 1),
         ("304 Same", 1),
         ("401 Who", 1),
         ("403 No", 1),
@@ -91,6 +107,12 @@ async def test_a_refusal_tells_its_class_only_and_500_and_above_is_tried_again(
     assert raised.value.message == public
     assert len(server.heads) == attempts
     assert world.pauses.seconds == [0.5, 1.0][: attempts - 1]
+
+
+async def test_a_choice_is_no_redirect(tmp_path: Path) -> None:
+    async with listening(redirecting("/b", "300 Many"), replying(b"body")) as server:
+        with pytest.raises(SourceUnreachable, match="answered with 3xx"):
+            await caller(server).download(tmp_path)
 
 
 async def test_what_works_the_second_time_is_a_success(tmp_path: Path) -> None:
@@ -204,14 +226,20 @@ async def test_what_a_url_hides_is_in_no_error(tmp_path: Path, url: str, answer:
     assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 
-def test_a_deployment_chooses_ports_hosts_and_seconds() -> None:
-    settings = Settings(fetch_ports=(8080,), fetch_allowed_hosts=("a.corp",), fetch_seconds=5)
-    fetcher = Fetcher.from_settings(settings)
+async def test_a_deployment_chooses_ports_hosts_and_seconds(tmp_path: Path) -> None:
+    async with listening(stalling()) as server:
+        host = f"localhost:{server.port}"
+        settings = Settings(fetch_ports=(8080,), fetch_allowed_hosts=(host,), fetch_seconds=0.05)
+        fetcher = Fetcher.from_settings(settings)
 
-    with pytest.raises(UrlInvalid):
-        asyncio.run(fetcher.check("http://127.0.0.1:80/", field="image_url"))
-    with pytest.raises(UrlForbidden):
-        asyncio.run(fetcher.check("http://127.0.0.1:8080/", field="image_url"))
+        with pytest.raises(UrlInvalid):
+            await fetcher.check("http://127.0.0.1:80/", field="image_url")
+        with pytest.raises(UrlForbidden):
+            await fetcher.check("http://127.0.0.1:8080/", field="image_url")
+        with pytest.raises(SourceTimeout, match=r"more than 0\.05 seconds"):
+            await fetcher.download(
+                f"http://{host}/", tmp_path / "a", max_bytes=9, field="image_url"
+            )
 
 
 def test_an_allowed_host_that_is_none_stops_the_start() -> None:

@@ -117,6 +117,10 @@ async def test_what_the_system_cannot_resolve_is_unreachable(host: str) -> None:
         await gate.admit(parse_url(f"http://{host}/", field="image_url"), field="image_url")
 
 
+async def test_the_systems_answer_keeps_the_link_of_an_address() -> None:
+    assert await resolve_by_system("fe80::1%1", 80) == ["fe80::1%1"]
+
+
 async def test_a_name_server_that_stalls_is_not_waited_for() -> None:
     async def stall(_host: str, _port: int) -> Sequence[str]:
         await asyncio.Event().wait()

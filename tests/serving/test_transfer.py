@@ -236,6 +236,16 @@ async def test_a_large_file_is_sent_with_its_length_and_in_little_memory(tmp_pat
     assert peak < 4_000_000
 
 
+async def test_a_store_may_think_about_a_large_file_longer_than_the_grace(tmp_path: Path) -> None:
+    (tmp_path / "result.mp4").write_bytes(b"video")
+    thoughtful = sending(b"", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", pause_s=0.3)
+    async with listening(thoughtful) as server:
+        world = caller(server, grace_s=0.1, connect_s=0.05)
+        source = tmp_path / "result.mp4"
+
+        assert await world.fetcher.put(URL, source, "video/mp4", field="output_url") == 200
+
+
 async def test_a_server_that_takes_nothing_is_not_waited_for(tmp_path: Path) -> None:
     source = tmp_path / "result.mp4"
     with source.open("wb") as file:

@@ -102,6 +102,7 @@ WRONG_REDIRECTS = (
     b"http://user@other.example/",
     b"http://other.example/a b",
     b"\thttp://other.example/",
+    b"/a\tb",
     b"http://[::1/",
     b"/\xff\xfe",
     b"/" + b"b" * 8192,
