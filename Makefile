@@ -24,7 +24,7 @@ serve: $(READY) ## serve on this machine, at http://localhost:3000
 	.venv/bin/bentoml serve
 
 test: $(READY) ## run the tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(PYTHON) -m pytest -m slow

@@ -7,6 +7,7 @@ BASE=localhost/infinitetalk-base
 CONTAINER=infinitetalk-test
 BUILDAH=(buildah --root "$STATE/storage" --runroot "$STATE/run" --storage-driver vfs)
 CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
+RUNNING=  # process id of the container's parent
 
 build_image() {
     make_base
@@ -48,7 +49,7 @@ start_container() {
 }
 
 kill_container() {
-    kill -9 "$RUNNING"
+    kill -9 "$(pgrep --parent "$RUNNING")"  # the namespace's first process: unshare waits for all
     wait "$RUNNING" 2> /dev/null || true
 }
 

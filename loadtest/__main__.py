@@ -28,6 +28,7 @@ from loadtest.queue_watch import QueueWatch
 from tests.running_server import RunningServer
 
 ROOT = Path(__file__).parents[1]
+GRACE_S = 120  # for the last calls of a video that is given up
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 
 
@@ -76,7 +77,12 @@ def _run_locust(host: str, options: argparse.Namespace) -> int:
         *(sys.executable, "-m", "locust", "--headless", "--only-summary", "--loglevel", "WARNING"),
         *("--locustfile", str(LOCUSTFILE), "--host", host),
         *("--users", str(options.users), "--spawn-rate", str(options.users)),
-        *("--run-time", f"{options.seconds}s", "--stop-timeout", f"{options.deadline:.0f}s"),
+        *(
+            "--run-time",
+            f"{options.seconds}s",
+            "--stop-timeout",
+            f"{options.deadline + GRACE_S:.0f}s",
+        ),
         *("--html", str(output / "report.html"), "--table", str(output / "statistics.csv")),
         *("--journeys", str(output / "journeys.csv"), *as_arguments(options)),
     ]

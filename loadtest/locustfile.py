@@ -12,6 +12,7 @@ import hashlib
 import random
 import time
 from argparse import Namespace
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -33,6 +34,7 @@ from loadtest.trip import NoVideo, Trip
 ASSETS = files("infinitetalk.demo") / "assets"
 POLL_S = 0.2  # and by chance up to as much again
 REFUSED_S = 1.0  # to wait where nothing says how long
+CALL_S = 60.0  # the longest silence in a call
 TOO_MANY = 429
 ENDED = ("completed", "failed", "canceled")
 
@@ -118,11 +120,9 @@ class VideoMaker(HttpUser):
             self._download(trip)
         except NoVideo as error:
             trip.failure = error
-        except BaseException as error:  # Locust ends a user so when the time is over
-            trip.failure = error
-            raise
-        finally:
-            self._end(trip)
+        finally:  # Locust may end a user anywhere; that is no verdict, but it may cost
+            self._settle(trip)
+        self._report(trip)
 
     def _submit(self, trip: Trip) -> None:
         while (pause_s := self._try_submit(trip)) is not None:
@@ -137,9 +137,10 @@ class VideoMaker(HttpUser):
             data={"max_seconds": load.options.video_seconds},
             headers={"Idempotency-Key": trip.key},
             name="/generate/submit first" if trip.is_first else "/generate/submit",
+            timeout=load.options.deadline,
             catch_response=True,
         ) as answer:
-            trip.is_refused = answer.status_code >= 400
+            trip.is_refused = 400 <= answer.status_code < 500
             if answer.status_code == TOO_MANY:  # a full queue is no fault
                 answer.request_meta["name"] = "/generate/submit refused"
                 answer.success()
@@ -160,7 +161,7 @@ class VideoMaker(HttpUser):
     def _look(self, trip: Trip) -> None:
         """Ask once; a poll that fails is in the statistics, and the next may not."""
         answer = self.client.get(
-            f"/generate/status?task_id={trip.task_id}", name="/generate/status"
+            f"/generate/status?task_id={trip.task_id}", name="/generate/status", timeout=CALL_S
         )
         if answer.ok and answer.json()["status"] in ENDED:
             trip.status = answer.json()
@@ -169,7 +170,10 @@ class VideoMaker(HttpUser):
         assert trip.status is not None
         expected = trip.status["video"]
         with self.client.get(
-            f"/generate/get?task_id={trip.task_id}", name="/generate/get", catch_response=True
+            f"/generate/get?task_id={trip.task_id}",
+            name="/generate/get",
+            timeout=CALL_S,
+            catch_response=True,
         ) as answer:
             if not answer.ok:
                 raise NoVideo(f"get: {_reason(answer)}")
@@ -179,11 +183,31 @@ class VideoMaker(HttpUser):
                 raise NoVideo("get: another video than the one that was announced")
             trip.size_bytes = len(answer.content)
 
-    def _end(self, trip: Trip) -> None:
-        """Settle the bill, fire the figure, keep the journey."""
+    def _settle(self, trip: Trip) -> None:
+        """Whatever happened, learn what it costs."""
         if not trip.is_billed:
             self._abandon(trip)
-        self._settle(trip)
+        if trip.is_refused:
+            self.load.budget.close_refused()
+        elif trip.status is None:
+            self.load.budget.close_unknown()
+        else:
+            self.load.budget.close(trip.status["cost_usd"])
+
+    def _abandon(self, trip: Trip) -> None:
+        """Cancel a job that nobody waits for any more, so that it does not go on costing."""
+        with suppress(NoVideo):
+            if trip.task_id is None:
+                self._try_submit(trip)  # the key tells which job there is, if there is one
+            if trip.task_id is not None:
+                query = f"task_id={trip.task_id}"
+                self.client.put(
+                    f"/generate/cancel?{query}", name="/generate/cancel", timeout=CALL_S
+                )
+                self._look(trip)
+
+    def _report(self, trip: Trip) -> None:
+        """Fire the figure and keep the journey."""
         journey = trip.journey()
         self.load.note(journey)
         self.environment.events.request.fire(
@@ -194,21 +218,6 @@ class VideoMaker(HttpUser):
             exception=trip.failure,
             context={},
         )
-
-    def _abandon(self, trip: Trip) -> None:
-        """Nobody waits for it any more, so it should not go on costing."""
-        if trip.task_id is not None:
-            self.client.put(f"/generate/cancel?task_id={trip.task_id}", name="/generate/cancel")
-            self._look(trip)
-
-    def _settle(self, trip: Trip) -> None:
-        budget = self.load.budget
-        if trip.is_refused:
-            budget.close_refused()
-        elif trip.status is None:
-            budget.close_unknown()
-        else:
-            budget.close(trip.status["cost_usd"])
 
     def _rest(self, trip: Trip, seconds: float) -> None:
         if trip.elapsed_s + seconds > self.load.options.deadline:

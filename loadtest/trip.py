@@ -26,14 +26,13 @@ class Trip:
     status: dict[str, Any] | None = None  # once the job has ended
     submit_s: float | None = None
     size_bytes: int = 0
-    failure: BaseException | None = None
+    failure: NoVideo | None = None
 
     @property
     def elapsed_s(self) -> float:
         return time.perf_counter() - self.clock
 
     def journey(self) -> Journey:
-        reason = "" if self.failure is None else str(self.failure) or "the run was over"
         status = self.status or {}
         started = status.get("executed_at")
         return Journey(
@@ -43,7 +42,7 @@ class Trip:
             wait_s=_seconds_between(status["created_at"], started) if started else None,
             cost_usd=status.get("cost_usd", 0.0),
             is_first=self.is_first,
-            failure=reason,
+            failure="" if self.failure is None else str(self.failure),
         )
 
     @property

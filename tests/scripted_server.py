@@ -6,6 +6,7 @@ kept.
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -61,17 +62,25 @@ def problem(status: int, code: str, headers: dict[str, str] | None = None, **key
 class ScriptedServer:
     """To be used in a `with` block, at whose end the whole script must have been played."""
 
-    def __init__(self, *script: Answer | Hangup, reply: Reply | None = None) -> None:
+    def __init__(
+        self,
+        *script: Answer | Hangup,
+        reply: Reply | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.asked: list[Asked] = []
         self._script: list[Answer | Hangup] = list(script)
         self._reply = reply or (lambda asked: problem(500, "internal"))
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), self)
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def then(self, *script: Answer | Hangup) -> None:
         """Go on with this after the script so far."""

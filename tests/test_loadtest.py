@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import itertools
 import subprocess
 import sys
 import threading
@@ -188,30 +187,45 @@ def test_a_run_without_anything_is_drawn_too(tmp_path: Path) -> None:
 class Shop:
     """Answers as a service whose jobs are done at once and cost money."""
 
-    def __init__(self, cost_usd: float, fails_every: int = 0) -> None:
-        self.jobs = itertools.count(1)
+    def __init__(
+        self, cost_usd: float, *, fails_every: int = 0, is_slow: bool = False, refuses: int = 0
+    ) -> None:
         self.submitted = 0
+        self.canceled: set[int] = set()
         self._cost_usd = cost_usd
         self._fails_every = fails_every
+        self._is_slow = is_slow
+        self._refuses = refuses
         self._lock = threading.Lock()
 
     def reply(self, asked: Asked) -> Answer:
         if asked.path.startswith("/generate/submit"):
-            with self._lock:
-                self.submitted += 1
-                return said(task_id=f"t{self.submitted}", status="pending")
+            return self._submit()
         if asked.path.startswith("/generate/status"):
             return self._status(int(asked.path.rpartition("=t")[2]))
+        if asked.path.startswith("/generate/cancel"):
+            self.canceled.add(int(asked.path.rpartition("=t")[2]))
         if asked.path.startswith("/generate/get"):
             return Answer(200, VIDEO)
         return said(pending=0, in_progress=0)
 
+    def _submit(self) -> Answer:
+        with self._lock:
+            if self._refuses:
+                self._refuses -= 1
+                return problem(429, "queue_full", {"retry-after": "1"})
+            self.submitted += 1
+            return said(task_id=f"t{self.submitted}", status="pending")
+
     def _status(self, number: int) -> Answer:
         is_failed = bool(self._fails_every) and number % self._fails_every == 0
+        state = "failed" if is_failed else "completed"
+        if self._is_slow:
+            state = "canceled" if number in self.canceled else "in_progress"
         video = {"sha256": hashlib.sha256(VIDEO).hexdigest(), "size_bytes": len(VIDEO)}
         return said(
             task_id=f"t{number}",
-            status="failed" if is_failed else "completed",
+            status=state,
             created_at="2026-11-22T10:00:00.000",
             executed_at="2026-11-22T10:00:01.500",
             cost_usd=self._cost_usd,
@@ -242,9 +256,31 @@ def test_more_failures_than_the_error_budget_are_an_exit_code(
 ) -> None:
     shop = Shop(cost_usd=0.0, fails_every=2)
     with ScriptedServer(reply=shop.reply) as server:
-        assert _run(server.url, tmp_path, "--error-budget", budget, "--seconds", "2") == code
+        assert _run(server.url, tmp_path, "--error-budget", budget, "--seconds", "1") == code
     failures = {journey.failure for journey in read_journeys(tmp_path / "journeys.csv")}
     assert failures == {"", "generate: worker_lost"}
+
+
+def test_a_job_that_is_too_slow_is_canceled_and_its_cost_counts(tmp_path: Path) -> None:
+    shop = Shop(cost_usd=0.5, is_slow=True)
+    with ScriptedServer(reply=shop.reply) as server:
+        options = ("--max-cost", "0.7", "--deadline", "1", "--seconds", "60")
+        assert _run(server.url, tmp_path, *options) == 1
+    assert (shop.submitted, shop.canceled) == (1, {1})
+    [journey] = read_journeys(tmp_path / "journeys.csv")
+    assert (journey.failure, journey.cost_usd) == ("the deadline was over", 0.5)
+
+
+def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    shop, full = Shop(cost_usd=0.0), problem(429, "queue_full", {"retry-after": "1"})
+    with ScriptedServer(
+        said(pending=0, in_progress=0), full, full, full, reply=shop.reply
+    ) as server:
+        assert _run(server.url, tmp_path, "--seconds", "2") == 0
+    with (tmp_path / "statistics.csv").open() as file:
+        rows = {cells["Name"]: cells for cells in csv.DictReader(file)}
+    assert int(rows["/generate/submit refused"]["Request Count"]) == 3
+    assert rows["Aggregated"]["Failure Count"] == "0"
 
 
 def test_a_service_that_takes_nothing_is_a_failure(tmp_path: Path) -> None:
@@ -257,7 +293,7 @@ def test_a_run_leaves_a_report_a_table_and_a_plot(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ScriptedServer(reply=Shop(cost_usd=0.0).reply) as server:
-        assert _run(server.url, tmp_path, "--seconds", "2", "--header", "X-One=a=b") == 0
+        assert _run(server.url, tmp_path, "--seconds", "1", "--header", "X-One=a=b") == 0
     assert {asked.headers["x-one"] for asked in server.asked} == {"a=b"}
     assert "/generate/submit first" in (tmp_path / "report.html").read_text("utf-8")
     with (tmp_path / "statistics.csv").open() as file:

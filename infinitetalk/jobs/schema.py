@@ -27,7 +27,7 @@ MIGRATIONS: Sequence[str] = (
     CREATE INDEX jobs_by_status ON jobs (status, seq);
     CREATE INDEX jobs_by_day ON jobs (owner, created_at);
     CREATE UNIQUE INDEX jobs_by_key ON jobs (owner, idempotency_key)
-        WHERE idempotency_key IS NOT NULL AND erased_at IS NULL;
+        WHERE idempotency_key IS NOT NULL;
     CREATE TABLE deliveries (
         id INTEGER PRIMARY KEY,
         job_id TEXT NOT NULL,

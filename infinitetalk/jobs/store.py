@@ -66,8 +66,7 @@ class SqliteJobStore:
     def add(self, job: Job, *, limit: int) -> Job:
         with self._database.writing() as connection:
             known = connection.execute(
-                "SELECT record FROM jobs WHERE owner = ? AND idempotency_key = ? "
-                "AND erased_at IS NULL",
+                "SELECT record FROM jobs WHERE owner = ? AND idempotency_key = ?",
                 (job.owner, job.idempotency_key),
             ).fetchone()
             if known is not None:

@@ -21,7 +21,7 @@ from infinitetalk.jobs.host import Host, slot_lock
 from infinitetalk.jobs.locks import is_held
 from infinitetalk.jobs.model import Status
 
-GRACE_S = 22.0  # two more than an engine allows itself
+GRACE_S = 22.0  # an engine cuts itself off before that
 BACKOFF_S = 1.0  # before an engine that died young is started again, doubled each time
 MAX_BACKOFF_S = 60.0
 YOUNG_S = 30.0

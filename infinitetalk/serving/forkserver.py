@@ -1,7 +1,7 @@
 """The processes in which untrusted files are opened; `sandbox` starts the first and asks it.
 
     service      holds a socket to the fork server, and one to the keeper of every check
-    fork server  has imported everything, which takes seconds; one thread, opens no media
+    fork server  has imported everything already; one thread, opens no media
     keeper       one for each check: holds its deadline, ends it, reaps it, answers
     worker       opens the media: limited, in a process group of its own together with its ffmpeg
 

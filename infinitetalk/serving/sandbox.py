@@ -37,14 +37,12 @@ _SPEECH_BYTES_PER_S = 4 * 16000  # the largest file we make of a recording, see 
 _BYTES_PER_PIXEL = 4
 _ATTEMPTS = 2  # a fork server may have died since it was last asked
 
-# One thread in the fork server: forking with more is unsafe. Nothing that numba would compile is
-# called, and its cache asks for a home that can be written.
+# One thread in the fork server: forking with more is unsafe.
 _ENVIRONMENT = {
     "PATH": os.defpath,
     "LC_ALL": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
-    "NUMBA_DISABLE_JIT": "1",
 }
 
 

@@ -43,7 +43,9 @@ def _shown(*moments: dict[str, Any], terminal: bool) -> str:
 def test_a_terminal_shows_place_stage_window_step_and_time(
     moment: dict[str, Any], says: str
 ) -> None:
-    assert says in _shown(moment, terminal=True)
+    said = _shown(moment, terminal=True)
+    assert says in said
+    assert f"{moment.get('progress', 0):.0%}" in said
 
 
 def test_without_a_terminal_only_news_are_lines() -> None:

@@ -28,6 +28,8 @@ def load(preset: str, settings: Settings) -> "StandIn":
     deed = plan.read_text() if plan.exists() else ""
     if deed == "fail":
         raise WeightsMissing("There are no weights.")
+    if deed == "break":
+        raise ZeroDivisionError
     if deed == "hang":
         plan.unlink()  # the next one does not
         time.sleep(FOREVER_S)

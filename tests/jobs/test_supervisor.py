@@ -105,6 +105,11 @@ def engines(parent: int | None = None) -> list[psutil.Process]:
     return [child for child in psutil.Process(parent).children() if is_alive(child)]
 
 
+def children() -> set[int]:
+    """All of this process, those included that have died and nobody has noticed."""
+    return {child.pid for child in psutil.Process().children()}
+
+
 @pytest.fixture
 def yard(tmp_path: Path) -> Iterator[Yard]:
     before = {process.pid for process in engines()}
@@ -121,8 +126,8 @@ def new_engine(before: set[int]) -> psutil.Process:
 
 @pytest.fixture
 def others() -> set[int]:
-    """Children of this process that are none of ours."""
-    return {process.pid for process in engines()}
+    """Children of this process that are no engines."""
+    return children()
 
 
 def test_a_killed_engine_is_replaced_and_the_next_one_goes_on(yard: Yard, others: set[int]) -> None:
@@ -179,9 +184,8 @@ class Watch:
         self._supervisor.tick()
 
     def replace(self) -> None:
-        """Another look, when the engine is dead, and one after the pause that follows."""
-        until(lambda: not is_alive(self.engine))
-        self.look()
+        """Look on until there is another engine."""
+        until(lambda: not children() - self._others, meanwhile=self.look)
         self.look(after_s=1.0)
         self.engine = new_engine(self._others)
 
@@ -299,8 +303,7 @@ def test_an_engine_that_cannot_start_is_tried_again_with_growing_pauses(
     for second in range(250):
         clock.now = float(second)
         supervisor.tick()
-        until(lambda: not [e for e in engines() if e.pid not in others])
-        supervisor.tick()
+        until(lambda: not children() - others, meanwhile=supervisor.tick)
     pauses = [after - before for before, after in pairwise(starts)]
     assert pauses[:7] == [1, 2, 4, 8, 16, 32, MAX_BACKOFF_S]
     assert set(pauses[7:]) == {MAX_BACKOFF_S}
@@ -312,10 +315,8 @@ def test_an_engine_that_lived_long_is_replaced_soon(yard: Yard, others: set[int]
     for _ in range(5):
         supervisor.tick()
         clock.now += YOUNG_S
-        engine = new_engine(others)
-        engine.kill()
-        until(lambda engine=engine: not is_alive(engine))
-        supervisor.tick()
+        new_engine(others).kill()
+        until(lambda: not children() - others, meanwhile=supervisor.tick)
         clock.now += 1.0
     supervisor.tick()
     assert is_alive(new_engine(others))

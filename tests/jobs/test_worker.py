@@ -2,7 +2,10 @@
 
 import shutil
 import signal
+import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from tests.end_to_end.reading import read_video
 from tests.jobs.interfering import END, START, Moment, is_paused, release
 from tests.jobs.nursery import EngineProcess, Nursery
 from tests.jobs.records import ENOUGH, a_job
+from tests.jobs.supervising import stand_in_command
 from tests.jobs.waiting import is_alive, until
 
 SPEC = specify("tiny", prompt="a secret wish")
@@ -372,6 +376,66 @@ def test_an_engine_waits_for_room_before_it_takes_a_job(site: Site) -> None:
     assert not engine.has_ended
     engine.send(signal.SIGTERM)
     assert engine.wait(20) == 0
+
+
+def stand_in(data: Path) -> "subprocess.Popen[bytes]":
+    """An engine without a model, as a child of this process."""
+    command = stand_in_command(data)("0")
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_an_error_in_loading_that_nobody_thought_of_is_told(site: Site) -> None:
+    (site.data / "load").write_text("break")
+    with stand_in(site.data) as engine:
+        assert engine.wait(60) == 1
+    (told,) = site.host.engines.all()
+    assert (told.state, told.error) == (EngineState.FAILED, "internal")
+
+
+def test_a_store_that_cannot_be_opened_ends_the_engine_with_its_code(tmp_path: Path) -> None:
+    (tmp_path / "jobs.db").write_text("no database " * 1000)
+    with stand_in(tmp_path) as engine:
+        _, log = engine.communicate(timeout=60)
+    assert engine.returncode == 3
+    assert b"store_corrupt" in log
+
+
+def test_an_engine_whose_parent_is_gone_ends_although_its_pipe_is_open(site: Site) -> None:
+    """Another child of the parent may have inherited the other end."""
+    child = ["sh", "-c", 'exec 3<&0; "$@" <&3 & wait', "sh", *stand_in_command(site.data)("0")]
+    with subprocess.Popen(child, stdin=subprocess.PIPE) as parent:
+        until(lambda: site.state() is EngineState.READY)
+        (told,) = site.host.engines.all()
+        engine = psutil.Process(told.pid)
+        assert engine.ppid() == parent.pid
+        parent.kill()
+        until(lambda: not is_alive(engine), patience_s=20)
+        assert site.state() is EngineState.STOPPED
+
+
+@pytest.mark.slow
+def test_a_store_that_is_busy_for_long_does_not_end_the_engine(site: Site) -> None:
+    """Loading a large model again would take longer."""
+    engine = site.engine()
+    until(lambda: site.state() is EngineState.READY)
+    with closing(sqlite3.connect(site.data / "jobs.db", isolation_level=None)) as writer:
+        job = submit_and_lock(site, writer)
+        until(lambda: "no job can be taken" in engine.log)
+        assert site.row(job).status is Status.PENDING
+        writer.execute("ROLLBACK")
+    assert site.until_ended(job).status is Status.COMPLETED
+    assert not engine.has_ended
+
+
+def submit_and_lock(site: Site, writer: sqlite3.Connection) -> Job:
+    """A job that no engine has got by the time that nobody else can write."""
+    job = site.submit()
+    writer.execute("BEGIN IMMEDIATE")
+    if site.row(job).status is Status.PENDING:
+        return job
+    writer.execute("ROLLBACK")
+    site.until_ended(job)
+    return submit_and_lock(site, writer)
 
 
 def test_an_idle_engine_stops_at_once(site: Site) -> None:

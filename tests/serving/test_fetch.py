@@ -22,6 +22,7 @@ from tests.serving.fetching import (
     OTHER,
     PUBLIC,
     URL,
+    Answer,
     caller,
     listening,
     redirecting,
@@ -134,7 +135,7 @@ async def test_a_server_that_stalls_is_tried_three_times(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("answer", [stalling(), replying(status="500 Oh"), redirecting("/a")])
 async def test_the_deadline_holds_for_retries_and_redirects_together(
-    tmp_path: Path, answer: object
+    tmp_path: Path, answer: Answer
 ) -> None:
     async with listening(answer) as server:
         world = caller(server)
@@ -215,7 +216,7 @@ async def test_what_a_url_hides_is_not_logged(
         (f"http://files.example:{SECRET}/", replying()),
     ],
 )
-async def test_what_a_url_hides_is_in_no_error(tmp_path: Path, url: str, answer: object) -> None:
+async def test_what_a_url_hides_is_in_no_error(tmp_path: Path, url: str, answer: Answer) -> None:
     names = {"files.example": [[PUBLIC]], "private.example": [["10.0.0.1"]]}
     async with listening(answer) as server:
         world = caller(server, names=names, grace_s=0.05, retries=0)
