@@ -14,6 +14,7 @@ from bentoml.validators import ContentType
 from pydantic import Field
 
 from infinitetalk.config import load_settings
+from infinitetalk.jobs.journal import open_journal
 from infinitetalk.serving.app import create_app
 from infinitetalk.serving.backend import Backend
 from infinitetalk.serving.protocol import TaskProtocol
@@ -41,6 +42,10 @@ class InfiniteTalk:
     def generate(self, **fields: object) -> Annotated[Path, ContentType("video/mp4")]:
         """Render a video: submit, ask for the status, get the result."""
         raise AssertionError("TaskProtocol answers before this could be called")
+
+    @bentoml.on_startup
+    def open_journal(self) -> None:
+        open_journal()
 
     def __is_ready__(self) -> bool:
         return backend.is_ready()

@@ -72,7 +72,7 @@ def _host(options: argparse.Namespace) -> Iterator[str]:
 
 def _run_locust(host: str, options: argparse.Namespace) -> int:
     """Locust in a process of its own, which its patches of the standard library need."""
-    output: Path = options.output
+    output: Path = options.output.resolve()
     command = [
         *(sys.executable, "-m", "locust", "--headless", "--only-summary", "--loglevel", "WARNING"),
         *("--locustfile", str(LOCUSTFILE), "--host", host),

@@ -11,9 +11,7 @@ import csv
 import hashlib
 import random
 import time
-from argparse import Namespace
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from locust.stats import PERCENTILES_TO_REPORT, StatsCSV
 
 from infinitetalk.errors import InvalidField
 from loadtest.budget import Budget, check_affordable
-from loadtest.journeys import Journey, append_journey
+from loadtest.load import Load
 from loadtest.options import add_options, headers_of
 from loadtest.trip import NoVideo, Trip
 
@@ -37,31 +35,6 @@ REFUSED_S = 1.0  # to wait where nothing says how long
 CALL_S = 60.0  # the longest silence in a call
 TOO_MANY = 429
 ENDED = ("completed", "failed", "canceled")
-
-
-@dataclass(slots=True)
-class Load:
-    """What the users of one run share."""
-
-    options: Namespace
-    budget: Budget
-    portrait: bytes
-    speech: bytes
-    started: int = 0
-    ended: int = 0
-    failed: int = 0
-    is_over: bool = False
-
-    def note(self, journey: Journey) -> None:
-        self.ended += 1
-        self.failed += bool(journey.failure)
-        if self.options.journeys is not None:
-            append_journey(self.options.journeys, journey)
-
-    @property
-    def is_good(self) -> bool:
-        """Something was rendered, and no more failed than may."""
-        return self.ended > 0 and self.failed <= self.options.error_budget * self.ended
 
 
 @events.init_command_line_parser.add_listener
@@ -105,6 +78,8 @@ class VideoMaker(HttpUser):
 
     def on_start(self) -> None:
         self.load: Load = self.environment.load
+        # Once more, because Locust's web page can change the host.
+        check_affordable(self.environment.host or "", self.load.options.max_cost)
         self.client.headers.update(headers_of(self.load.options))
 
     @task

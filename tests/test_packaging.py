@@ -137,6 +137,10 @@ def test_importing_the_media_modules_loads_no_torch() -> None:
     assert not loaded_by(f"import {', '.join(media)}") & HEAVY
 
 
+def test_importing_the_service_loads_no_torch() -> None:
+    assert not loaded_by("import service") & HEAVY
+
+
 @cache
 def makefile_targets() -> dict[str, str]:
     """Target -> what `make help` says about it."""

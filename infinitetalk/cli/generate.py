@@ -8,9 +8,7 @@ import argparse
 import shlex
 import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +16,15 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from infinitetalk.cli.fields import add_fields
 from infinitetalk.cli.interrupt import interruptible
+from infinitetalk.cli.output import check_output
 from infinitetalk.cli.progress_bar import ProgressBar
 from infinitetalk.config import Settings, load_settings
 from infinitetalk.errors import InvalidField, InvalidInput, JobBusy
 from infinitetalk.jobfolder import JobFolder, create_job, locked, read_job
 from infinitetalk.preset_choice import choose_preset
-from infinitetalk.spec import PRESETS, Box, GenerationSpec, SpeakingOrder, specify
+from infinitetalk.spec import PRESETS, GenerationSpec, SpeakingOrder, specify
 from infinitetalk.weights.prepared import Manifest, require_weights
 
 if TYPE_CHECKING:  # loading torch takes a second; bad input is refused before that
@@ -46,27 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--audio-2", type=Path, metavar="B", help="speech of a second speaker")
     add("--output", type=Path, metavar="O.mp4", help="the video to write, or to replace")
     add("--resume", type=Path, metavar="DIR", help="continue an interrupted run from its folder")
-    orders = [order.value for order in SpeakingOrder]
-    add("--order", choices=orders, help="how two voices follow each other (default: together)")
-    add(
-        "--box",
-        type=_box,
-        action="append",
-        default=[],
-        metavar="T,L,B,R",
-        help="where a speaker is, in pixels of the picture; once for each of two speakers",
-    )
-    add("--prompt", help="what the video shows")
-    add("--negative-prompt", help="what it must not show (used with text guidance above 1)")
     presets = ["auto", *PRESETS]
     add("--preset", choices=presets, help="which model to run (default: what fits this machine)")
-    sizes = "480p or 720p; demo has 128p only, tiny 48p"
-    add("--resolution", help=f"{sizes} (default: the preset's first)")
-    add("--seed", type=int, metavar="N", help="same seed, same video (default: 42)")
-    add("--steps", type=int, metavar="N", help="denoising steps (default: the preset's)")
-    add("--audio-guidance", type=float, metavar="X", help="above 1, lips follow the voice closer")
-    add("--text-guidance", type=float, metavar="X", help="above 1, the prompt weighs more")
-    add("--max-seconds", type=float, metavar="S", help="render the first S seconds only")
+    add_fields(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -97,7 +79,7 @@ def _old_job(
     folder = JobFolder(options.resume)
     spec = read_job(folder)
     output = options.output or _output_of(options.resume)
-    _check_output(output, ())
+    check_output(output, ())
     return spec, folder, output
 
 
@@ -109,7 +91,7 @@ def _new_job(
             raise InvalidField(f"--{name} is missing.", field=name)
     spec = _spec(options, settings)
     voices = [voice for voice in (options.audio, options.audio_2) if voice is not None]
-    _check_output(options.output, (options.image, *voices))
+    check_output(options.output, (options.image, *voices))
     require_weights(spec.preset, settings.weights_folder)
     folder = JobFolder(options.output.with_name(f"{options.output.name}.job"))
     if folder.job.exists():
@@ -158,22 +140,6 @@ def _fits_gpu(manifest: Manifest, settings: Settings) -> bool:
     from infinitetalk.runner import fits_gpu
 
     return fits_gpu(manifest, settings)
-
-
-def _check_output(output: Path, inputs: Sequence[Path]) -> None:
-    """Refuse an output that could not be written, before anything is rendered for it."""
-    if output.suffix.lower() != ".mp4":
-        raise InvalidField(f"--output must end in .mp4, not {output.name}.", field="output")
-    if output.is_dir():
-        raise InvalidField(f"--output {output} is a folder.", field="output")
-    if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
-        raise InvalidField(f"--output {output} is one of the inputs.", field="output")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output.parent):
-            pass
-    except OSError as error:
-        raise InvalidField(f"{output.parent} cannot be written.", field="output") from error
 
 
 def _output_of(folder: Path) -> Path:
@@ -225,11 +191,3 @@ def _tell(output: Path, result: "Result", spec: GenerationSpec, seconds: float) 
         console.print(preset.caveat)
     if preset.long_video_s is not None and result.duration_s > preset.long_video_s:
         console.print(f"Faces drift above {preset.long_video_s:g} s with it; try --preset best.")
-
-
-def _box(text: str) -> Box:
-    try:
-        top, left, bottom, right = (int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not T,L,B,R in whole pixels") from None
-    return Box(top, left, bottom, right)

@@ -31,16 +31,11 @@ class Row:
     output: Path
     media: Mapping[str, str]  # files or URLs
     fields: Mapping[str, Any]
+    digest: str  # of what was asked for, as it is written there
 
     @property
     def files(self) -> list[Path]:
         return [Path(source) for source in self.media.values() if not is_url(source)]
-
-    @property
-    def digest(self) -> str:
-        """Of what was asked for."""
-        asked = json.dumps([dict(self.media), dict(self.fields)], sort_keys=True)
-        return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
 
 def read_rows(path: Path, shared: Mapping[str, Any]) -> list[Row]:
@@ -59,16 +54,18 @@ def read_rows(path: Path, shared: Mapping[str, Any]) -> list[Row]:
 
 
 def _row(line: int, cells: Mapping[str, str], folder: Path, shared: Mapping[str, Any]) -> Row:
-    media = {name: _located(cells[name], folder) for name in MEDIA if name in cells}
-    rest = {name: text for name, text in cells.items() if name not in (*MEDIA, "output")}
-    given = {**shared, **media, **rest}
-    for name in ("image", "audio"):
-        if name not in given:
+    asked = {**shared, **cells}
+    for name in ("image", "audio", "output"):
+        if name not in asked:
             raise InvalidField(f"Line {line} of the table has no {name}.", field=name)
-    if "output" not in cells:
-        raise InvalidField(f"Line {line} of the table has no output.", field="output")
-    sources = {name: str(given.pop(name)) for name in MEDIA if name in given}
-    return Row(cells["output"], folder / cells["output"], sources, given)
+    media = {name: _located(cells[name], folder) for name in MEDIA if name in cells}
+    sources = {name: str(shared[name]) for name in MEDIA if name in shared} | media
+    fields = {name: value for name, value in asked.items() if name not in (*MEDIA, "output")}
+    return Row(asked["output"], folder / asked["output"], sources, fields, _digest(asked))
+
+
+def _digest(asked: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _located(source: str, folder: Path) -> str:

@@ -8,7 +8,6 @@ canceled, erased or leased again meanwhile stays as it is.
 """
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,8 +24,8 @@ from infinitetalk.errors import (
     WorkerLost,
 )
 from infinitetalk.jobfolder import JobFolder
+from infinitetalk.jobs import journal
 from infinitetalk.jobs.blobs import BlobStore
-from infinitetalk.jobs.journal import finished_line
 from infinitetalk.jobs.model import (
     Clock,
     Job,
@@ -47,7 +46,6 @@ REPORT_S = 0.5  # moments of one stage are kept no more often than this
 FAULT = Problem.of(WorkerLost("The engine broke down under this job several times."))
 BUSY = Problem.of(JobBusy("Another process is at work on this job."))  # and no word of where
 BUG = Problem.of(InfiniteTalkError("Something broke that should not."))
-log = logging.getLogger(__name__)
 
 
 class EngineFault(Exception):
@@ -216,7 +214,7 @@ def _settle(store: JobStore, leased: Job, ended: Job) -> Job:
     if not _patiently(lambda: store.replace(leased, ended)):
         return store.get(leased.id)
     if ended.status.is_terminal:
-        log.info("%s", finished_line(ended))
+        journal.record(ended)
     return ended
 
 

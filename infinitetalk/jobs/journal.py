@@ -4,9 +4,26 @@ Never a prompt, a URL or a header: ids, counts and names of ours only.
 """
 
 import json
+import logging
 
 from infinitetalk import __version__
 from infinitetalk.jobs.model import Job
+
+journal = logging.getLogger(__name__)
+
+
+def open_journal() -> None:
+    """Write the lines to standard error with nothing around them, whatever the server logs how."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    journal.handlers = [handler]
+    journal.setLevel(logging.INFO)
+    journal.propagate = False
+
+
+def record(job: Job) -> None:
+    """Write down how a job ended."""
+    journal.info("%s", finished_line(job))
 
 
 def finished_line(job: Job) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from infinitetalk.errors import WorkerLost
+from infinitetalk.jobs import journal
 from infinitetalk.jobs.database import Database
-from infinitetalk.jobs.journal import finished_line
 from infinitetalk.jobs.model import Clock, Job, Problem, hand_back, job_from_json, lose, start
 from infinitetalk.jobs.store import SqliteJobStore
 
@@ -78,7 +78,7 @@ class LocalQueue:
         for job in taken:
             log.warning("job %s was lost with its engine, it is now %s", job.id, job.status)
             if job.status.is_terminal:
-                log.info("%s", finished_line(job))
+                journal.record(job)
         return taken
 
     def release(self, worker: str) -> list[Job]:

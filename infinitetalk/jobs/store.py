@@ -26,6 +26,9 @@ class JobStore(Protocol):
             QueueFull: `limit` jobs wait already.
         """
 
+    def has_key(self, owner: str, idempotency_key: str) -> bool:
+        """Whether a job of this owner that is not erased has the key."""
+
     def get(self, job_id: str) -> Job:
         """
         Raises:
@@ -83,6 +86,10 @@ class SqliteJobStore:
                 ),
             )
         return job
+
+    def has_key(self, owner: str, idempotency_key: str) -> bool:
+        sql = "SELECT 1 FROM jobs WHERE owner = ? AND idempotency_key = ? AND erased_at IS NULL"
+        return bool(self._database.read(sql, (owner, idempotency_key)))
 
     def get(self, job_id: str) -> Job:
         rows = self._database.read("SELECT record FROM jobs WHERE id = ?", (job_id,))

@@ -196,7 +196,7 @@ class Backend:
 
     def metrics(self) -> str:
         """Prometheus metrics of the job layer."""
-        return metrics_text(self._opened())
+        return metrics_text(self._opened(), self._clock())
 
     def listen_for_signals(self) -> None:
         """Drain as soon as SIGTERM comes, not when the last connection is closed."""

@@ -9,9 +9,8 @@
 Everything that blocks runs in a thread. Jobs of other keys do not exist for a caller.
 """
 
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from anyio import to_thread
@@ -20,9 +19,8 @@ from starlette.requests import Request
 from infinitetalk.config import Settings
 from infinitetalk.errors import BudgetExhausted, JobExpired, JobNotFinished, JobNotFound, QueueFull
 from infinitetalk.jobfolder import JobFolder
-from infinitetalk.jobs import retention
+from infinitetalk.jobs import journal, retention
 from infinitetalk.jobs.host import Host
-from infinitetalk.jobs.journal import finished_line
 from infinitetalk.jobs.model import Clock, Job, Status, cancel, new_id
 from infinitetalk.jobs.outbox import Kind
 from infinitetalk.serving.intake import Accepted, Intake
@@ -30,7 +28,6 @@ from infinitetalk.serving.pace import Pace
 from infinitetalk.serving.status import describe
 
 DAY_S = 86400.0
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +112,8 @@ class Desk:
 
     def _refuse_early(self, caller: Caller) -> None:
         """Before a body is read, what can be known is said; a repeated request is never refused."""
-        if caller.idempotency_key is not None:
+        key = caller.idempotency_key
+        if key is not None and self._host.store.has_key(caller.owner, key):
             return
         if self._host.store.counts()[Status.PENDING] >= self._settings.max_queue:
             raise self._queue_full()
@@ -192,13 +190,13 @@ class Desk:
         while not job.status.is_terminal:
             canceled = cancel(job, self._clock())
             if self._host.store.replace(job, canceled):
-                log.info("%s", finished_line(canceled))
+                journal.record(canceled)
                 return canceled
             job = self._host.store.get(job.id)
         return job
 
     def _retry(self, job: Job, caller: Caller) -> Job:
-        self._refuse_early(replace(caller, idempotency_key=None))
+        self._refuse_early(caller)
         again = Job(
             id=new_id(),
             spec=job.spec,
@@ -206,7 +204,8 @@ class Desk:
             created_at=self._clock(),
             owner=caller.owner,
             request_id=caller.request_id,
-            fingerprint=job.fingerprint,
+            fingerprint=f"retry of {job.id}",
+            idempotency_key=caller.idempotency_key,
             retry_of=job.id,
         )
         with self._host.blobs.staging() as folder:

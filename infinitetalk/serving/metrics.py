@@ -18,6 +18,8 @@ from infinitetalk.jobs.tally import tallies
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "infinitetalk_"
+RECENT_S = 600.0
+MOST_RECENT = 200  # jobs; a host does not finish more in that time
 
 _TOTALS = {  # name of the tally -> (name of the metric, what it is)
     "gpu_seconds": ("gpu_seconds", "Seconds that engines worked on jobs that have ended"),
@@ -27,18 +29,19 @@ _TOTALS = {  # name of the tally -> (name of the metric, what it is)
 }
 
 
-def metrics_text(host: Host) -> str:
-    """All metrics of a host in the text format."""
+def metrics_text(host: Host, now: float) -> str:
+    """All metrics of a host in the text format; `now` in seconds since 1970, UTC."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_HostCollector(host))
+    registry.register(_HostCollector(host, now))
     return generate_latest(registry).decode()
 
 
 class _HostCollector(Collector):
     """Reads one host's store."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, now: float) -> None:
         self._host = host
+        self._now = now
 
     def collect(self) -> Iterable[Metric]:
         counts = self._host.store.counts()
@@ -49,6 +52,8 @@ class _HostCollector(Collector):
         yield _gauge("jobs_running", "Jobs that are being rendered", counts[Status.IN_PROGRESS])
         age_s = self._host.queue.oldest_s()
         yield _gauge("queue_age_seconds", "How long the first waiting job has waited", age_s)
+        pace = self._windows_per_minute()
+        yield _gauge("windows_per_minute", "Windows of videos finished in ten minutes", pace)
         yield _gauge("free_disk_bytes", "Free disk for jobs", self._host.blobs.free_bytes())
         yield self._engines()
 
@@ -75,6 +80,12 @@ class _HostCollector(Collector):
         found = tallies(self._host.database)
         for what, (name, meaning) in _TOTALS.items():
             yield CounterMetricFamily(f"{PREFIX}{name}", meaning, value=found.get((what, ""), 0.0))
+
+    def _windows_per_minute(self) -> float:
+        """Of the videos that were finished lately."""
+        finished = self._host.store.recent(Status.COMPLETED, MOST_RECENT)
+        lately = [job for job in finished if self._now - (job.completed_at or 0.0) < RECENT_S]
+        return sum(job.result.windows for job in lately if job.result) / (RECENT_S / 60)
 
     def _engines(self) -> Metric:
         family = GaugeMetricFamily(

@@ -31,6 +31,16 @@ def test_options_stand_for_cells_that_are_empty(table: Path) -> None:
     assert second.fields == {"seed": "7"}
 
 
+def test_a_row_stays_the_same_wherever_its_table_is_looked_at_from(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.write_text("image,audio,seed,output\nface.png,a.wav,1,a.mp4\nface.png,a.wav,2,b.mp4\n")
+    monkeypatch.chdir(table.parent)
+    near, far = read_rows(Path(table.name), {}), read_rows(table, {})
+    assert [row.digest for row in near] == [row.digest for row in far]
+    assert near[0].digest != near[1].digest != read_rows(table, {"prompt": "Hello."})[1].digest
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "says"),
     [
@@ -65,7 +75,8 @@ def test_a_table_as_a_spreadsheet_saves_it_is_read(table: Path) -> None:
 
 
 def _row(name: str, **fields: str) -> Row:
-    return Row(name, Path(name), {"image": "face.png", "audio": "a.wav"}, fields)
+    media = {"image": "face.png", "audio": "a.wav"}
+    return Row(name, Path(name), media, fields, digest=str(fields))
 
 
 def test_results_are_found_again_in_the_order_of_the_table(table: Path) -> None:

@@ -192,6 +192,10 @@ def test_a_table_is_rendered_row_by_row_and_never_twice(
     assert _jobs(server) - before == made, "nothing that was rendered is rendered again"
     assert (table.parent / "out/2.mp4").exists(), "what was lost here is fetched again"
 
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:5]))
+    command[2] = dead_url()
+    assert main(command) == 0, "what is done needs no service"
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_table_goes_on_after_its_command_was_ended(

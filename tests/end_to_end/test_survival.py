@@ -1,6 +1,7 @@
 """The real server, killed in every way a machine knows: no accepted job is lost or done twice."""
 
 import hashlib
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -140,6 +141,9 @@ def test_a_running_job_that_is_canceled_stops_at_once_and_stays_canceled(caller:
     assert canceled["status"] == "canceled"
     caller.completed(following)  # the engine is free for the next one
     assert caller.status(task_id) == canceled
+    lines = [line for line in caller.server.log_text().splitlines() if line.startswith("{")]
+    said = {event["job_id"]: event["status"] for event in map(json.loads, lines)}
+    assert (said[task_id], said[following]) == ("canceled", "completed")
 
 
 def test_several_workers_answer_for_one_engine(

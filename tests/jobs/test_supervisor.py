@@ -105,9 +105,8 @@ def engines(parent: int | None = None) -> list[psutil.Process]:
     return [child for child in psutil.Process(parent).children() if is_alive(child)]
 
 
-def children() -> set[int]:
-    """All of this process, those included that have died and nobody has noticed."""
-    return {child.pid for child in psutil.Process().children()}
+def has_new_engine(before: set[int]) -> bool:
+    return any(process.pid not in before for process in engines())
 
 
 @pytest.fixture
@@ -127,7 +126,7 @@ def new_engine(before: set[int]) -> psutil.Process:
 @pytest.fixture
 def others() -> set[int]:
     """Children of this process that are no engines."""
-    return children()
+    return {process.pid for process in engines()}
 
 
 def test_a_killed_engine_is_replaced_and_the_next_one_goes_on(yard: Yard, others: set[int]) -> None:
@@ -185,9 +184,9 @@ class Watch:
 
     def replace(self) -> None:
         """Look on until there is another engine."""
-        until(lambda: not children() - self._others, meanwhile=self.look)
-        self.look(after_s=1.0)
-        self.engine = new_engine(self._others)
+        known = self._others | {self.engine.pid}
+        until(lambda: has_new_engine(known), meanwhile=lambda: self.look(after_s=1.0))
+        self.engine = new_engine(known)
 
 
 def test_an_engine_that_hangs_in_a_job_is_killed_and_the_job_goes_on(
@@ -282,7 +281,7 @@ def idle_command(_: str) -> list[str]:
 
 def test_an_engine_that_does_not_end_is_killed(yard: Yard, others: set[int]) -> None:
     yard.supervise(lambda _: ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], grace_s=0.3)
-    yard.until(lambda: [e for e in engines() if e.pid not in others])
+    yard.until(lambda: has_new_engine(others))
     engine = new_engine(others)
     until(lambda: "sleep" in [child.name() for child in engine.children()])
     yard.stop()
@@ -290,7 +289,7 @@ def test_an_engine_that_does_not_end_is_killed(yard: Yard, others: set[int]) -> 
 
 
 def test_an_engine_that_cannot_start_is_tried_again_with_growing_pauses(
-    yard: Yard, others: set[int]
+    yard: Yard, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeClock(0.0)
     starts: list[float] = []
@@ -303,20 +302,27 @@ def test_an_engine_that_cannot_start_is_tried_again_with_growing_pauses(
     for second in range(250):
         clock.now = float(second)
         supervisor.tick()
-        until(lambda: not children() - others, meanwhile=supervisor.tick)
+        until(lambda: deaths(caplog) == len(starts), meanwhile=supervisor.tick)
     pauses = [after - before for before, after in pairwise(starts)]
     assert pauses[:7] == [1, 2, 4, 8, 16, 32, MAX_BACKOFF_S]
     assert set(pauses[7:]) == {MAX_BACKOFF_S}
 
 
-def test_an_engine_that_lived_long_is_replaced_soon(yard: Yard, others: set[int]) -> None:
+def deaths(caplog: pytest.LogCaptureFixture) -> int:
+    """How often the supervisor noticed the end of an engine."""
+    return caplog.text.count("ended with")
+
+
+def test_an_engine_that_lived_long_is_replaced_soon(
+    yard: Yard, others: set[int], caplog: pytest.LogCaptureFixture
+) -> None:
     clock = FakeClock(0.0)
     supervisor = yard.supervise(idle_command, monotonic=clock)
-    for _ in range(5):
+    for count in range(1, 6):
         supervisor.tick()
         clock.now += YOUNG_S
         new_engine(others).kill()
-        until(lambda: not children() - others, meanwhile=supervisor.tick)
+        until(lambda count=count: deaths(caplog) == count, meanwhile=supervisor.tick)
         clock.now += 1.0
     supervisor.tick()
     assert is_alive(new_engine(others))

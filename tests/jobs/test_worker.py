@@ -1,6 +1,5 @@
 """The engine process, killed, stopped and broken in the middle of real jobs of the tiny model."""
 
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,20 +15,15 @@ from infinitetalk.config import Settings
 from infinitetalk.demo.portrait import draw_portrait
 from infinitetalk.jobfolder import JobFolder, create_job
 from infinitetalk.jobs.engines import EngineState
-from infinitetalk.jobs.host import Host
 from infinitetalk.jobs.model import Job, Status, cancel
 from infinitetalk.jobs.worker import FAULT_EXIT
-from infinitetalk.spec import specify
 from tests.end_to_end.reading import read_video
-from tests.jobs.interfering import END, START, Moment, is_paused, release
+from tests.jobs.interfering import END, START, Moment, release
 from tests.jobs.nursery import EngineProcess, Nursery
-from tests.jobs.records import ENOUGH, a_job
+from tests.jobs.site import SECONDS, SPEC, WINDOWS, Site
 from tests.jobs.supervising import stand_in_command
 from tests.jobs.waiting import is_alive, until
 
-SPEC = specify("tiny", prompt="a secret wish")
-SECONDS = 2.5  # 3 windows
-WINDOWS = 3
 MOMENTS = [
     Moment(START),
     Moment("encoding", 2),
@@ -77,60 +71,6 @@ def input_folder(
     job = JobFolder(folder / "job")
     create_job(job, SPEC, folder / "portrait.png", [make_track(SECONDS)], Settings())
     return job
-
-
-class Site:
-    """A host, its engines, and what they may leave behind."""
-
-    def __init__(self, folder: Path, home: Path, nursery: Nursery, job: JobFolder) -> None:
-        self.data = folder / "data"
-        self.host = Host.open(Settings(data=self.data))
-        self._folder = folder
-        self._home = home
-        self._nursery = nursery
-        self._input = job
-        self.engines: list[EngineProcess] = []
-
-    def submit(self) -> Job:
-        job = a_job(spec=SPEC, seconds=SECONDS)
-        with self.host.blobs.staging() as staging:
-            shutil.copytree(self._input.root, staging / "job")
-            self.host.blobs.adopt(JobFolder(staging / "job"), job.id)
-        return self.host.store.add(job, limit=ENOUGH)
-
-    def engine(self, preset: str = "tiny", grace_s: float = 19.0, **settings: str) -> EngineProcess:
-        environment = {
-            "INFINITETALK_HOME": str(self._home),
-            "INFINITETALK_DATA": str(self.data),
-            "INFINITETALK_DEVICE": "cpu",
-            **{f"INFINITETALK_{name.upper()}": value for name, value in settings.items()},
-        }
-        folder = self._folder / f"engine-{len(self.engines)}"
-        engine = self._nursery.start(folder, environment, preset=preset, grace_s=grace_s)
-        self.engines.append(engine)
-        return engine
-
-    def row(self, job: Job) -> Job:
-        return self.host.store.get(job.id)
-
-    def folder(self, job: Job) -> JobFolder:
-        return self.host.blobs.folder(job.id)
-
-    def until_ended(self, job: Job) -> Job:
-        until(lambda: self.row(job).status.is_terminal or self.engines[-1].has_ended)
-        return self.row(job)
-
-    def until_paused(self) -> None:
-        until(lambda: is_paused(self.data))
-
-    def state(self) -> EngineState | None:
-        engines = self.host.engines.all()
-        return engines[0].state if engines else None
-
-    def close(self) -> None:
-        for engine in self.engines:
-            engine.kill()
-        self.host.close()
 
 
 @pytest.fixture
@@ -346,11 +286,12 @@ def test_two_engines_of_one_slot_do_not_work_at_once(site: Site) -> None:
     Moment(START).plan(site.data, "pause")
     first = site.engine()
     site.until_paused()
+    running = site.row(job)
     second = site.engine()
     until(lambda: "waits for the engine before" in second.log)
     second.send(signal.SIGTERM)
     assert second.wait() == 0
-    assert (site.row(job).attempt, first.has_ended) == (1, False)
+    assert (site.row(job), first.has_ended) == (running, False)
     third = site.engine()
     kill_9(first)
     release(site.data)

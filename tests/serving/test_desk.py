@@ -78,7 +78,7 @@ def test_a_full_queue_says_when_to_come_back_and_keeps_nothing(run: Running) -> 
         assert answer.json()["retryable"]
         assert answer.headers["retry-after"] == "7"
         assert service.submit({"idempotency-key": "k"}, seed="1")  # it has its place already
-        late = service.try_submit({"idempotency-key": "new"})  # known only after the body is read
+        late = service.try_submit({"idempotency-key": "new"})
         assert (late.status_code, late.headers["retry-after"]) == (429, "7")
         retry = service.client.post("/generate/retry", params={"task_id": done})
         assert retry.status_code == 429
@@ -137,6 +137,27 @@ def test_a_locked_store_answers_503_and_loses_no_job(service: Service) -> None:
     assert answers[0].headers["retry-after"]
     assert leftovers(service) == []
     assert service.status(kept)["status"] == "pending"
+
+
+def test_a_key_is_no_way_around_the_budget(run: Running) -> None:
+    with run(daily_budget_usd=1.0, clock=Clock(MIDNIGHT + 1)) as service:
+        task_id = service.submit({"idempotency-key": "k"}, seed="1")
+        service.complete(task_id, Usage(gpu_seconds=1.0, cost_usd=1.0))
+        assert service.try_submit({"idempotency-key": "new"}).json()["code"] == "budget_exhausted"
+        assert service.submit({"idempotency-key": "k"}, seed="1") == task_id
+
+
+def test_a_retry_with_a_key_is_made_once(service: Service) -> None:
+    task_id, key = service.submit(), {"idempotency-key": "k"}
+    service.complete(task_id)
+
+    def retry() -> str:
+        query = {"task_id": task_id}
+        answer = service.client.post("/generate/retry", params=query, headers=key)
+        return str(answer.raise_for_status().json()["task_id"])
+
+    assert retry() == retry() != task_id
+    assert leftovers(service) == []
 
 
 def test_a_retry_of_an_unfinished_job_is_refused_as_bentoml_does(service: Service) -> None:

@@ -47,6 +47,16 @@ def test_seconds_dollars_and_windows_add_up(service: Service) -> None:
     assert found["stage_seconds_total", "denoising"] == 4.0
 
 
+def test_windows_per_minute_are_those_of_the_last_ten_minutes(run: Running) -> None:
+    now = 1e9
+    with run(clock=lambda: now) as service:
+        for _ in range(5):
+            service.complete(service.submit(), USAGE)  # two windows, nine seconds later
+        assert samples(service)["windows_per_minute",] == 1.0
+        now += 700
+        assert samples(service)["windows_per_minute",] == 0.0
+
+
 def test_totals_survive_the_jobs_they_count(service: Service) -> None:
     task_id = service.submit()
     service.complete(task_id, USAGE)
