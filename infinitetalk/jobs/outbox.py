@@ -98,6 +98,11 @@ class Outbox:
         rows = self._database.read(sql, (job_id,))
         return {Kind(row["kind"]): State(row["state"]) for row in rows}
 
+    def orphans(self) -> set[str]:
+        """Jobs that something is owed for and that were never, or are not yet, in the store."""
+        sql = "SELECT DISTINCT job_id FROM deliveries WHERE job_id NOT IN (SELECT id FROM jobs)"
+        return {row["job_id"] for row in self._database.read(sql)}
+
     def forget(self, job_ids: Sequence[str]) -> None:
         """Drop what is owed for jobs that were erased."""
         with self._database.writing() as connection:

@@ -33,6 +33,8 @@ def sweep(
     count += sum(expire(job, store, blobs, outbox, now) for job in too_many)
     outbox.forget(store.forget(now - REMEMBER_S))
     _remove_leftovers(store, blobs, now)
+    # A job's files come first, then what is owed for it, then its row.
+    outbox.forget(sorted(outbox.orphans() - set(blobs.ids())))
     return count
 
 

@@ -104,7 +104,15 @@ class JobStoreContract:
         job = ended(store, idempotency_key="k", fingerprint="f")
         put(store, job, erased(job, NOW))
         again = a_job(idempotency_key="k", fingerprint="other")
+        assert not store.has_key(again.owner, "k")
         assert store.add(again, limit=ENOUGH) == again
+
+    def test_a_key_is_known_to_its_owner_only(self, store: JobStore) -> None:
+        store.add(a_job(idempotency_key="k", owner="ann"), limit=ENOUGH)
+        known = [
+            store.has_key(owner, key) for owner, key in (("ann", "k"), ("ann", "x"), ("", "k"))
+        ]
+        assert known == [True, False, False]
 
     def test_a_full_queue_refuses_and_keeps_nothing(self, store: JobStore) -> None:
         waiting = [store.add(a_job(), limit=2) for _ in range(2)]

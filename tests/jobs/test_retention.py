@@ -159,6 +159,18 @@ def test_files_of_no_job_go_after_a_day(shelf: Shelf, age_s: float, stays: bool)
     assert list(shelf.blobs.ids()) == (["a"] if stays else [])
 
 
+@pytest.mark.parametrize(("age_s", "stays"), [(LEFTOVER_S - 1, True), (LEFTOVER_S + 1, False)])
+def test_what_is_owed_for_no_job_goes_with_its_files(
+    shelf: Shelf, age_s: float, stays: bool
+) -> None:
+    with shelf.blobs.staging() as folder:
+        shelf.blobs.adopt(staged(folder), "a")
+    shelf.outbox.promise("a", Kind.WEBHOOK, "https://example.com")
+    set_age(shelf.blobs.folder("a").root, age_s)
+    shelf.sweep()
+    assert bool(shelf.outbox.states("a")) == stays
+
+
 def test_old_files_of_a_job_that_is_known_stay(shelf: Shelf) -> None:
     """Also those of a job that was added while the sweep was under way."""
     job = shelf.job(Status.PENDING)
