@@ -102,6 +102,8 @@ def execute(
         EngineFault: the attempt is recorded as lost and the process must end.
     """
     attempt = _Attempt(job, store, renderer, price_per_second, stopping, monotonic)
+    if not attempt.owns():  # the same lease is run twice, on hosts that deliver at least once
+        return store.get(job.id)
     try:
         rendering = renderer.run(
             blobs.folder(job.id),

@@ -21,6 +21,7 @@ from infinitetalk.spec import FPS
 _BY_TIME = f"fps={FPS}:start_time=0"
 _EXACT = "flags=bicubic+accurate_rnd+full_chroma_int"  # otherwise all is 1.7 levels too dark
 _WHOLE = 0.9  # of the declared duration must decode, or the file was cut off
+MOST_PIXELS = 3600 * FPS * 1920 * 1080  # of all frames together: an hour of 1080p
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +33,30 @@ class VideoInfo:
     width: int
 
 
-def check_video(path: Path, max_megapixels: float) -> VideoInfo:
+def check_video(path: Path, max_megapixels: float, most_pixels: int = MOST_PIXELS) -> VideoInfo:
     """Decode a video once from end to end.
+
+    Args:
+        max_megapixels: of one frame.
+        most_pixels: of all frames together.
 
     Raises:
         FileMissing: there is no such file, or it cannot be read.
         UnsupportedMedia: it is no video container we take.
         VideoInvalid: it has no video track, no frame decodes, its shape suits no portrait, or it
             was cut off: less than 90 % of the declared duration decodes.
-        VideoTooLarge: its header names more pixels than allowed; nothing was decoded then.
+        VideoTooLarge: its header names more pixels than allowed, and nothing was decoded then; or
+            its frames are more, and decoding stopped there.
     """
     info, stream = _describe(path, max_megapixels)
+    most_frames = most_pixels // (stream.width * stream.height)
+    _check_frames(path, (info.duration_s or 0.0) * FPS, most_frames)
+    until = ["-frames:v", str(most_frames + 1)]
     try:
-        frames = ffmpeg.count_frames([*_pictures(path, max_megapixels), "-vf", _BY_TIME])
+        frames = ffmpeg.count_frames([*_pictures(path, max_megapixels), "-vf", _BY_TIME, *until])
     except ffmpeg.FFmpegFailed as failed:
         raise VideoInvalid(f"{path.name} does not decode.") from failed
+    _check_frames(path, frames, most_frames)
     if frames == 0:
         raise VideoInvalid(f"No frame of {path.name} decodes.")
     if _is_cut_off(path, info, frames / FPS):
@@ -134,6 +144,11 @@ def _describe(path: Path, max_megapixels: float) -> tuple[MediaInfo, VideoStream
     if reason := check_shape(height, width):
         raise VideoInvalid(f"{path.name} {reason}.")
     return info, stream
+
+
+def _check_frames(path: Path, frames: float, most: int) -> None:
+    if frames > most:
+        raise VideoTooLarge(f"{path.name} is too long for its size: at most {most / FPS:.0f} s.")
 
 
 def _pictures(path: Path, max_megapixels: float) -> list[str]:

@@ -17,7 +17,7 @@ from anyio import CancelScope, to_thread
 from starlette.requests import Request
 
 from infinitetalk.config import Settings
-from infinitetalk.errors import StorageFull
+from infinitetalk.errors import AudioTooShort, ImageInvalid, StorageFull
 from infinitetalk.jobfolder import MEDIA_FIELDS, JobFolder
 from infinitetalk.serving.body import Fields, read_body
 from infinitetalk.serving.fetch import Fetcher
@@ -105,6 +105,7 @@ class Intake:
     async def _accept(self, fields: Fields, uploads: Path, folder: JobFolder) -> Accepted:
         request = parse_request(fields.values)
         check_sources(request, fields.files)
+        _refuse_empty(fields.files)
         spec = to_spec(request, self._preset, self._seeds)
         await self._check_urls(request)
         scene, *voices = await self._files(request, fields, uploads)
@@ -144,6 +145,14 @@ class Intake:
                     group.create_task(download(url, uploads / name, max_bytes=most, field=field))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
+
+
+def _refuse_empty(files: Mapping[str, Path]) -> None:
+    """A file of no bytes has no type either: it is said to be empty, not to be of a wrong kind."""
+    for name, path in files.items():
+        if path.stat().st_size == 0:
+            kind = ImageInvalid if name == "image" else AudioTooShort
+            raise kind(f"{name} is empty.", field=name)
 
 
 @asynccontextmanager

@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from infinitetalk.errors import Draining, MalformedRequest, WaitTimeout
 from infinitetalk.jobs.model import Job
 from infinitetalk.serving.backend import Backend
+from infinitetalk.serving.desk import Caller, Desk
 from infinitetalk.serving.replies import Handler, answering, refuse_route
 from infinitetalk.serving.results import result_reply
 
@@ -74,13 +75,14 @@ class _Tasks:
         )
 
     async def submit(self, request: Request) -> Response:
-        job = await self._submit(request)
+        job = await self._backend.desk.submit(request, self._backend.caller(request))
         return JSONResponse({"task_id": job.id, "status": job.status})
 
     async def run(self, request: Request) -> Response:
-        job = await self._submit(request)
-        ended = await self._ended(job, request)
-        reply = result_reply(request, ended, self._backend.desk.folder(ended))
+        desk = self._backend.desk  # kept: once draining, the backend gives it to nobody
+        job = await desk.submit(request, self._backend.caller(request))
+        ended = await self._ended(job, desk)
+        reply = result_reply(request, ended, desk.folder(ended))
         reply.headers["x-task-id"] = job.id
         return reply
 
@@ -100,9 +102,6 @@ class _Tasks:
         job = await self._backend.desk.retry(await self._find(request), caller)
         return JSONResponse({"task_id": job.id, "status": job.status})
 
-    async def _submit(self, request: Request) -> Job:
-        return await self._backend.desk.submit(request, self._backend.caller(request))
-
     async def _find(self, request: Request) -> Job:
         task_id = request.query_params.get("task_id")
         caller = self._backend.caller(request)
@@ -110,14 +109,14 @@ class _Tasks:
             raise MalformedRequest("task_id is required", field="task_id")
         return await self._backend.desk.find(task_id, caller)
 
-    async def _ended(self, job: Job, request: Request) -> Job:
+    async def _ended(self, job: Job, desk: Desk) -> Job:
         """The job once it has ended.
 
         Raises:
             WaitTimeout: it takes longer than a request may; it goes on.
             Draining: this server stops; the job goes on with the next one.
         """
-        caller = self._backend.caller(request)
+        owner = Caller(job.owner, job.request_id)
         limit_s = self._backend.settings.wait_seconds
         deadline = time.monotonic() + limit_s
         goes_on = f"The job goes on: ask for its status with task_id={job.id}."
@@ -127,7 +126,7 @@ class _Tasks:
             if time.monotonic() > deadline:
                 raise WaitTimeout(f"The job takes longer than {limit_s:g} s. {goes_on}")
             await sleep(WAIT_POLL_S)
-            job = await self._backend.desk.find(job.id, caller)
+            job = await desk.find(job.id, owner)
         return job
 
 

@@ -28,7 +28,6 @@ from infinitetalk.spec import (
 
 FREE_TEXT = frozenset({"prompt", "negative_prompt"})
 
-MAX_URL_CHARACTERS = 8192
 # Text may arrive decomposed: no script in use needs more than three characters for one. Sorting the
 # accents of a single letter takes quadratic time (30 s for 200,000), so it is bounded before that.
 _MAX_DECOMPOSED = 3 * MAX_PROMPT_CHARACTERS
@@ -81,7 +80,6 @@ def _json_list(value: object) -> object:
 
 _Text = Annotated[str, Field(max_length=_MAX_DECOMPOSED), AfterValidator(_composed)]
 _Name = Annotated[str, Field(max_length=40, pattern="^[0-9A-Za-z_-]*$")]
-_Url = Annotated[str, Field(max_length=MAX_URL_CHARACTERS)]
 _Whole = Annotated[int, BeforeValidator(_no_truth)]
 _Real = Annotated[float, BeforeValidator(_no_truth)]
 _Boxes = Annotated[
@@ -128,11 +126,11 @@ class GenerateRequest(BaseModel):
         description="Where each of two speakers is: [[top, left, bottom, right], ...] in pixels of "
         "the upright picture.",
     )
-    callback_url: _Url | None = Field(None, description="Told by POST when the job has ended.")
-    output_url: _Url | None = Field(None, description="Presigned URL; the video is PUT there.")
-    image_url: _Url | None = Field(None, description="Picture or video, instead of image.")
-    audio_url: _Url | None = Field(None, description="Speech, instead of audio.")
-    audio_2_url: _Url | None = Field(None, description="A second voice, instead of audio_2.")
+    callback_url: str | None = Field(None, description="Told by POST when the job has ended.")
+    output_url: str | None = Field(None, description="Presigned URL; the video is PUT there.")
+    image_url: str | None = Field(None, description="Picture or video, instead of image.")
+    audio_url: str | None = Field(None, description="Speech, instead of audio.")
+    audio_2_url: str | None = Field(None, description="A second voice, instead of audio_2.")
 
     def source_url(self, field: str) -> str | None:
         """Where the file of this name is to be fetched from, if it was not sent."""

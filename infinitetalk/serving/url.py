@@ -15,7 +15,7 @@ import idna
 
 from infinitetalk.errors import UrlInvalid
 
-MAX_CHARACTERS = 2048
+MAX_CHARACTERS = 8000  # presigned URLs with a session token take more than 2000
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _MAX_NAME = 253  # characters of a host name, RFC 1035

@@ -20,6 +20,7 @@ from infinitetalk.errors import (
     UnsupportedMedia,
 )
 from infinitetalk.media.audio import SpeechFile, combine_speakers, decode_speech
+from infinitetalk.media.loudness import measure, normalise
 from infinitetalk.spec import SpeakingOrder
 
 Make = Callable[..., Path]
@@ -67,7 +68,7 @@ def test_speech_is_that_of_the_reference(tmp_path: Path, golden: Path) -> None:
         assert np.abs(voice.read(0, voice.samples) - wanted).max() < 2e-3
 
 
-@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("channels", [1, 2, 6, 8])
 def test_channels_are_averaged(tmp_path: Path, make_voice: Voice, channels: int) -> None:
     samples = make_voice(tmp_path / "a.wav", 44100, channels=channels)
     wanted = one_shot(samples.mean(axis=1), 44100)
@@ -90,6 +91,54 @@ def test_every_codec_is_taken_without_a_delay(
     wave = decoded(source)
     assert lag(wave, wanted) == 0
     assert abs(len(wave) - len(wanted)) < 0.05 * 16000
+
+
+ART = 200_000_000  # bytes
+
+
+def test_a_cover_of_200_megabytes_is_no_obstacle(
+    tmp_path: Path, make: Make, make_voice: Voice
+) -> None:
+    wanted = one_shot(make_voice(tmp_path / "original.wav")[:, 0], 44100)
+    song = make("-i", tmp_path / "original.wav", "-id3v2_version", 0, tmp_path / "song.mp3")
+    picture = b"\0image/png\0\3\0"
+    frame = b"APIC" + (len(picture) + ART).to_bytes(4, "big") + b"\0\0" + picture
+    size = len(frame) + ART
+    packed = bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+    path = tmp_path / "a.mp3"
+    with path.open("wb") as file:
+        file.write(b"ID3\3\0\0" + packed + frame)
+        file.seek(ART, 1)
+        file.write(song.read_bytes())
+    assert lag(decoded(path), wanted) == 0
+
+
+def test_recordings_put_one_behind_the_other_are_one(
+    tmp_path: Path, make: Make, make_voice: Voice
+) -> None:
+    first, second = (make_voice(tmp_path / f"{n}.wav", 48000, seconds=n)[:, 0] for n in (1, 2))
+    parts = [make("-i", tmp_path / f"{n}.wav", tmp_path / f"{n}.ogg") for n in (1, 2)]
+    path = tmp_path / "both.ogg"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    wave = decoded(path, 3.1)
+    assert abs(len(wave) - 3 * 16000) < 1600
+    wanted = one_shot(np.concatenate([first, second]), 48000)
+    assert abs(lag(wave, wanted)) < 64  # Vorbis ends on a whole block
+    with pytest.raises(AudioTooLong):
+        decoded(path, 2.5)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [np.zeros(16000), np.full(16000, 0.5), np.sign(np.sin(np.arange(16000) * 0.05))],
+    ids=["silent", "constant", "clipped"],
+)
+def test_strange_but_finite_sound_is_taken_and_stays_finite(
+    tmp_path: Path, samples: np.ndarray
+) -> None:
+    soundfile.write(tmp_path / "a.wav", samples, 16000)
+    wave = decoded(tmp_path / "a.wav")
+    assert np.isfinite(normalise(wave, measure([wave]))).all()
 
 
 def test_a_very_low_rate_or_a_broken_one_is_refused(tmp_path: Path, make_voice: Voice) -> None:

@@ -1,3 +1,4 @@
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,9 @@ SDP = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 9 
 DASH = '<?xml version="1.0"?><MPD type="static"><BaseURL>{}</BaseURL></MPD>'
 
 
-def test_a_failing_command_keeps_its_log_for_us() -> None:
+def test_a_failing_command_keeps_its_log_for_us(tmp_path: Path) -> None:
     with pytest.raises(ffmpeg.FFmpegFailed) as failed:
-        ffmpeg.run(["-i", "file:/nonexistent", "-f", "null", "-"])
+        ffmpeg.run(["-i", f"file:{tmp_path}/nothing", "-f", "null", "-"])
     assert "No such file" in failed.value.log
 
 
@@ -64,6 +65,28 @@ def test_files_that_name_other_files_are_never_opened(
         bait = tmp_path / f"bait.{extension}"
         bait.write_text(text)
         assert ffmpeg.banner(bait) is None
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mkv"])
+def test_a_film_that_says_where_it_goes_on_is_not_followed(
+    tmp_path: Path, make_clip: Callable[..., Path], extension: str
+) -> None:
+    """Matroska may name the file of its next part."""
+    film = make_clip(tmp_path / "film.mkv", seconds=0.2)
+    whole = film.read_bytes()
+    names = re.search(rb"\x4d\x80(.)(Lavf[^\x57]*)\x57\x41(.)(Lavf[\d.]*)", whole, re.DOTALL)
+    assert names is not None
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}".encode()
+        room = names.end() - names.start() - 4
+        link = b"\x3e\x83\xbb" + bytes([0x80 | room]) + url.ljust(room, b"\0")
+        bait = tmp_path / f"bait.{extension}"
+        bait.write_bytes(whole[: names.start()] + link + whole[names.end() :])
+        assert "Video: h264" in (ffmpeg.banner(bait) or "")
+        assert ffmpeg.count_frames([*ffmpeg.opening(bait), "-map", "0:v"]) == 5
         server.settimeout(0)
         with pytest.raises(BlockingIOError):
             server.accept()

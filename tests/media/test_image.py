@@ -136,6 +136,19 @@ def test_other_formats_are_refused_under_any_name(tmp_path: Path, kind: str) -> 
         load(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 64, 64, 8, 3) + bytes(4096),
+     b"SIMPLE  =                    T".ljust(2880), b"<svg/>", b"P5 9 9 255\n" + bytes(81),
+     b"\x0a\x05\x01\x08" + bytes(200)],
+    ids=["psd", "fits", "svg", "pgm", "pcx"],
+)  # fmt: skip
+def test_bytes_of_other_readers_never_reach_them(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UnsupportedMedia):
+        load(tmp_path / "a.png")
+
+
 def test_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not a picture")
     with pytest.raises(UnsupportedMedia) as refused:
@@ -182,6 +195,20 @@ def test_a_bomb_of_text_is_refused(tmp_path: Path) -> None:
     corners().save(tmp_path / "a.png", pnginfo=text)
     with pytest.raises(ImageInvalid):
         load(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "kind", ["icc of a jpg", "icc of a png", "exif of a png", "exif of a webp"]
+)
+def test_endless_words_about_a_picture_are_bounded(tmp_path: Path, kind: str) -> None:
+    """Megabytes that say nothing of it are skipped, or refuse the picture; they are not kept."""
+    words, _, extension = kind.split(" ", 1)[0], *kind.rsplit(" ", 1)
+    told = {"icc_profile" if words == "icc" else "exif": b"Exif\0\0" + b"x" * (8 << 20)}
+    corners().save(tmp_path / f"a.{extension}", **told, quality=95, subsampling=0)
+    try:
+        assert load(tmp_path / f"a.{extension}").shape == (48, 64, 3)
+    except ImageInvalid:
+        assert words == "icc"
 
 
 @pytest.mark.parametrize("size", [(15, 64), (64, 15), (1, 1), (16, 129), (129, 16)])

@@ -60,6 +60,13 @@ def test_silence_and_a_constant_stay_finite(value: float) -> None:
     assert (level.lufs == -np.inf and level.gain == 1) == (value == 0)
 
 
+def test_a_voice_that_is_clipped_all_the_time_stays_finite() -> None:
+    wave = np.sign(np.sin(np.arange(16000) * 0.05)).astype(np.float32)
+    level = measure([wave])
+    assert np.isfinite(normalise(wave, level)).all()
+    assert np.isfinite(level.gain) and level.gain < 1
+
+
 def test_loud_speech_is_not_clipped() -> None:
     wave = np.random.default_rng(0).normal(0, 0.01, 160000).astype(np.float32)
     wave[::8000] = 0.9

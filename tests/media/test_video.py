@@ -4,9 +4,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import soundfile
 from PIL import Image
 
 from infinitetalk.errors import FileMissing, UnsupportedMedia, VideoInvalid, VideoTooLarge
+from infinitetalk.media.audio import decode_speech
+from infinitetalk.media.probe import probe
 from infinitetalk.media.video import VideoFrames, VideoInfo, check_video
 
 Make = Callable[..., Path]
@@ -33,6 +36,8 @@ def corner_colours(frame: np.ndarray) -> str:
     )
 
 
+H264 = ("-c:v", "libx264", "-qp", "1", "-preset", "ultrafast")
+LARGE = "scale=1920:1080"
 UNEVEN = r"select='not(eq(mod(n\,7)\,3)+eq(mod(n\,5)\,1)+between(n\,20\,28))'"
 
 
@@ -52,6 +57,56 @@ def test_frames_are_mapped_by_time(
     rounding = 2 / 80 + 0.001  # of luma, of the grey level and of the time stamp
     assert late.min() > -0.02 - rounding  # never more than half a frame too early
     assert late.max() < longest_gap - 0.02 + rounding
+
+
+EARLY = ("-avoid_negative_ts", "disabled", "-bsf:v", "setts=pts=PTS-0.52/TB:dts=DTS-0.52/TB")
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mov"])
+@pytest.mark.parametrize(
+    ("before", "after"), [((), EARLY), (("-ss", 0.52), ())], ids=["negative", "edit list"]
+)
+def test_what_lies_before_time_zero_is_not_shown(
+    tmp_path: Path,
+    make: Make,
+    make_clip: Make,
+    extension: str,
+    before: tuple[object, ...],
+    after: tuple[object, ...],
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", "-c:v", "libx264", "-qp", 1, "-g", 100, "-bf", 2)
+    path = make(*before, "-i", clip, "-c", "copy", *after, tmp_path / f"a.{extension}")
+    assert check_video(path, LIMIT).frames == 37
+    assert np.abs(shown_at(path, 35) - 0.52 - np.arange(35) / 25).max() < 0.06
+
+
+def test_a_frame_rate_that_the_header_makes_up_is_not_believed(
+    tmp_path: Path, make: Make, make_clip: Make
+) -> None:
+    clip = make_clip(tmp_path / "clip.mkv")
+    squares = "setts=ts=N*N*2"  # frame n is shown at 2 n * n ms
+    path = make("-i", clip, "-c", "copy", "-bsf:v", squares, tmp_path / "a.mkv")
+    assert abs(check_video(path, LIMIT).frames - 49 * 49 * 2e-3 * 25) <= 2
+    places = np.round(np.arange(50) ** 2 * 2 / 40)  # of each frame, at 25 a second
+    wanted = [np.flatnonzero(places <= index).max() / 25 for index in range(115)]
+    assert np.abs(shown_at(path, 115) - wanted).max() < 0.06
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mkv"])
+@pytest.mark.parametrize(
+    ("rate", "filters"), [("25", "null"), ("30", UNEVEN), ("24000/1001", "null")]
+)
+def test_a_flash_and_its_beep_stay_together(
+    tmp_path: Path, make: Make, make_clip: Make, extension: str, rate: str, filters: str
+) -> None:
+    clip = make_clip(tmp_path / "clip.mkv", rate=rate, filters=filters)
+    beep = ("-f", "lavfi", "-i", "aevalsrc=sin(3000*t)*gte(t\\,1.6):d=2:s=48000")
+    path = make("-i", clip, *beep, "-c:v", "copy", tmp_path / f"a.{extension}")
+    flash_s = int(np.argmax(shown_at(path, 50) > 1.6 - 0.01)) / 25
+    decode_speech(path, tmp_path / "a.wav", max_seconds=9)
+    wave, _ = soundfile.read(tmp_path / "a.wav")
+    beep_s = int(np.argmax(np.abs(wave) > 0.3)) / 16000
+    assert abs(flash_s - beep_s) < 1 / 25
 
 
 def test_a_video_of_25_fps_keeps_its_frames(tmp_path: Path, make_clip: Make) -> None:
@@ -129,8 +184,12 @@ def test_pixels_become_square(
      ("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-crf", 4, "-x265-params", "log-level=none"),
      ("-c:v", "libvpx-vp9", "-pix_fmt", "yuv444p", "-crf", 4, "-cpu-used", 8),
      ("-c:v", "prores"), ("-c:v", "mjpeg", "-q:v", 1, "-pix_fmt", "yuvj420p"),
-     ("-c:v", "libx264", "-qp", 0, "-pix_fmt", "yuv422p10le")],
-    ids=["av1", "hevc 10 bit", "vp9 4:4:4", "prores", "mjpeg", "h264 4:2:2 10 bit"],
+     ("-c:v", "libx264", "-qp", 0, "-pix_fmt", "yuv422p10le"),
+     ("-c:v", "libx264", "-qp", 1, "-flags", "+ildct+ilme", "-x264-params", "tff=1"),
+     ("-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-crf", 4, "-color_primaries", "bt2020",
+      "-color_trc", "smpte2084", "-colorspace", "bt2020nc", "-x265-params", "log-level=none")],
+    ids=["av1", "hevc 10 bit", "vp9 4:4:4", "prores", "mjpeg", "h264 4:2:2 10 bit", "interlaced",
+         "hdr"],
 )  # fmt: skip
 def test_codecs_and_pixel_formats_are_decoded(
     tmp_path: Path, make_clip: Make, encode: tuple[object, ...]
@@ -200,6 +259,38 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, make_clip: 
     stretched = make_clip(tmp_path / "b.mp4", seconds=0.2, filters="setsar=1/20")
     with pytest.raises(VideoTooLarge):
         check_video(stretched, 64 * 960 / 1e6 - 1e-5)
+
+
+def test_too_many_pixels_in_all_are_refused_by_the_header(tmp_path: Path, make_clip: Make) -> None:
+    """Nothing is decoded then: of this file nothing could be."""
+    path = make_clip(tmp_path / "a.mp4", *H264, "-movflags", "+faststart", seconds=0.4)
+    assert check_video(path, LIMIT, 64 * 48 * 10).frames == 10
+    path.write_bytes(path.read_bytes().partition(b"mdat")[0] + b"mdat")
+    with pytest.raises(VideoTooLarge, match="at most 0 s"):
+        check_video(path, LIMIT, 64 * 48 * 9)
+    with pytest.raises(VideoInvalid):
+        check_video(path, LIMIT, 64 * 48 * 10)
+
+
+def test_a_header_without_a_length_does_not_hide_too_many_pixels(
+    tmp_path: Path, make_clip: Make
+) -> None:
+    path = make_clip(tmp_path / "a.mkv", *H264, "-live", 1, seconds=2)
+    assert probe(path).duration_s is None
+    assert check_video(path, LIMIT, 64 * 48 * 50).frames == 50
+    with pytest.raises(VideoTooLarge, match="too long for its size"):
+        check_video(path, LIMIT, 64 * 48 * 49)
+
+
+def test_four_hours_are_too_many_and_8k_is_too_large(tmp_path: Path, make_clip: Make) -> None:
+    """By what the service allows unless told otherwise; nothing of them is decoded."""
+    still = ("-c:v", "libx264", "-preset", "ultrafast", "-qp", 40)
+    path = make_clip(tmp_path / "a.mp4", *still, rate="1/3600", seconds=4 * 3600, filters=LARGE)
+    with pytest.raises(VideoTooLarge, match="too long for its size"):
+        check_video(path, LIMIT)
+    path = make_clip(tmp_path / "b.mp4", *still, seconds=0.04, filters="scale=7680:4320")
+    with pytest.raises(VideoTooLarge, match="more than 9 megapixels"):
+        check_video(path, LIMIT)
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,7 @@ def caller(
     connect_s: float = 1.0,
     min_bytes_per_s: float = 1024.0,
     retries: int = 2,
+    jitter: float = 0.5,
 ) -> Caller:
     """The first server answers for `files.example`, the second for `other.example`.
 
@@ -193,6 +194,6 @@ def caller(
         dialer=dialer,
         tls=tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         sleep=pauses,
-        jitter=lambda: 0.5,
+        jitter=lambda: jitter,
     )
     return Caller(fetcher, dialer, known, pauses)

@@ -55,7 +55,9 @@ def test_each_key_sees_its_own_jobs_only(keyed: Service) -> None:
         keyed.client.get("/generate/get", params=query, headers=BOB),
         keyed.client.put("/generate/cancel", params=query, headers=BOB),
         keyed.client.post("/generate/retry", params=query, headers=BOB),
+        keyed.client.get("/result", params={"call_id": task_id}, headers=BOB),
         keyed.client.get(f"/v1/jobs/{task_id}", headers=BOB),
+        keyed.client.get(f"/v1/jobs/{task_id}/events", headers=BOB),
         keyed.client.delete(f"/v1/jobs/{task_id}", headers=BOB),
     ):
         assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")

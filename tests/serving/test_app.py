@@ -26,6 +26,27 @@ def test_the_old_api_takes_urls_and_gives_a_call_id(run: Running, tmp_path: Path
         assert service.client.head("/result", params={"call_id": call_id}).content == b""
 
 
+def test_what_the_url_of_a_file_hides_is_kept_nowhere(
+    run: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "sesame-of-this-test"
+    with file_server() as files, run(fetcher=_fetcher(files.address)) as service:
+        files.put(f"/face?token={secret}", service.portrait.read_bytes())
+        files.put(f"/voice?token={secret}", service.speech.read_bytes())
+        urls = {name: f"{files.url}/{name}?token={secret}" for name in ("face", "voice")}
+        body = {"image_url": urls["face"], "audio_url": urls["voice"]}
+        with caplog.at_level("DEBUG"):
+            answer = service.client.post("/generate/submit", json=body)
+            task_id = answer.json()["task_id"]
+            service.complete(task_id)
+            told = [answer, service.get(f"/v1/jobs/{task_id}"), service.get("/v1/metrics")]
+        kept = [path for path in service.settings.data_folder.rglob("*") if path.is_file()]
+        assert kept
+        assert not [path for path in kept if secret.encode() in path.read_bytes()]
+    assert not [answer for answer in told if secret in answer.text]
+    assert secret not in caplog.text
+
+
 def test_the_old_api_knows_its_own_fields_only(service: Service) -> None:
     answer = service.client.post("/submit", json={"image": "http://x.example/", "steps": 3})
     assert (answer.status_code, answer.json()["field"]) == (422, "steps")

@@ -103,7 +103,18 @@ def test_a_multipart_body_means_the_same_in_pieces_of_any_size(
 
 @pytest.mark.parametrize(
     "name",
-    ["../../x", "/etc/x", "..%2f", "CON", "n" * 300, "a/b\\c", "\u202egnp.exe", 'x\\"y', "a;b=c"],
+    [
+        "../../x",
+        "/etc/x",
+        "..%2f",
+        "CON",
+        "a.zip/../../x",
+        "n" * 300,
+        "a/b\\c",
+        "\u202egnp.exe",
+        'x\\"y',
+        "a;b=c",
+    ],
 )
 def test_the_clients_file_names_are_never_used(
     name: str, read: Callable[..., Fields], tmp_path: Path
@@ -283,6 +294,16 @@ def test_an_endless_body_is_left_at_its_limit(
     with pytest.raises(InputTooLarge):
         asyncio.run(read_body(wire.request(content_type), tmp_path, LIMITS))
     assert wire.taken <= limit + 300_000  # a batch is looked at as a whole
+
+
+@pytest.mark.parametrize("content_type", [JSON, FORM, MULTIPART])
+def test_a_declared_length_is_no_way_around_the_count(content_type: str, tmp_path: Path) -> None:
+    start = part("image", b"", "a")[:-2] if content_type == MULTIPART else b'{"prompt": "'
+    wire = Wire((start, *repeat(b"x" * 999, 10_000)))
+    with pytest.raises(InputTooLarge):
+        request = wire.request(content_type, content_length="10")
+        asyncio.run(read_body(request, tmp_path, LIMITS))
+    assert wire.taken <= 3 * LIMITS.file_bytes + 300_000
 
 
 def test_the_default_limit_of_text_is_a_megabyte(read: Callable[..., Fields]) -> None:

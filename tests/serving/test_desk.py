@@ -1,12 +1,15 @@
 """Taking jobs in: one key one job, limits, budgets, and what a failed submit leaves."""
 
+import json
 import threading
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from infinitetalk.jobs.model import Usage
+from infinitetalk.jobs.retention import Retention, sweep
 from tests.serving.playing import Running, Service
 
 MIDNIGHT = 86400 * 20000.0  # any
@@ -59,6 +62,18 @@ def test_a_key_is_free_again_when_its_job_is_gone(service: Service) -> None:
     task_id = service.submit(key, seed="1")
     service.client.delete(f"/v1/jobs/{task_id}")
     assert service.submit(key, seed="2") != task_id
+
+
+def test_a_key_is_free_again_after_the_retention_time(run: Running) -> None:
+    key = {"idempotency-key": "k"}
+    with run(clock=Clock(MIDNIGHT)) as service:
+        first = service.submit(key, seed="1")
+        ended_at = service.complete(first).completed_at
+        assert service.submit(key, seed="1") == first
+        host, keep = service.host, Retention(72 * 3600, max_bytes=1e15)
+        sweep(host.store, host.blobs, host.outbox, keep, now=ended_at + keep.keep_s + 1)
+        assert service.get("/generate/get", task_id=first).json()["code"] == "result_expired"
+        assert service.submit(key, seed="2") != first
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])
@@ -164,6 +179,36 @@ def test_a_retry_of_an_unfinished_job_is_refused_as_bentoml_does(service: Servic
     task_id = service.submit()
     answer = service.client.post("/generate/retry", params={"task_id": task_id})
     assert (answer.status_code, answer.json()["code"]) == (400, "job_not_finished")
+
+
+ACCENTS = "\N{COMBINING ACUTE ACCENT}" * 10_000
+TEXTS = {
+    "right to left": ("\N{RIGHT-TO-LEFT OVERRIDE}sufrac \N{HEBREW LETTER ALEF}\u202c", 200),
+    "joined emoji": ("\N{WOMAN}\u200d\N{ROCKET} \N{REGIONAL INDICATOR SYMBOL LETTER D}", 200),
+    "decomposed": ("Cafe\N{COMBINING ACUTE ACCENT} Zoe\N{COMBINING DIAERESIS}", 200),
+    "lines": ("sufrac one\r\nsufrac two\x1b[31m\x85\u2028", 200),
+    "lone surrogate": ("sufrac \ud800", 422),
+    "nul": ("sufrac \0", 422),
+    "ten thousand accents": (f"sufrac {ACCENTS}", 422),
+    "2,001 characters": ("sufrac ".ljust(2001, "x"), 422),
+    "a megabyte": ("sufrac ".ljust(1_000_000, "x"), 413),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_text_breaks_a_submit_or_the_log(
+    name: str, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    text, status = TEXTS[name]
+    with caplog.at_level("DEBUG"):
+        answer = service.try_submit(prompt=json.dumps(text))
+        assert answer.status_code == status
+        if status == 200:
+            task_id = answer.json()["task_id"]
+            assert service.status(task_id)["status"] == "pending"
+            assert service.host.store.get(task_id).spec.prompt == unicodedata.normalize("NFC", text)
+    assert "sufrac" not in answer.text + caplog.text
+    assert not any(text in record.getMessage() for record in caplog.records)
 
 
 def test_nothing_of_a_request_is_logged(service: Service, caplog: pytest.LogCaptureFixture) -> None:

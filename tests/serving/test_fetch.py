@@ -82,6 +82,28 @@ async def test_the_fourth_redirect_is_not_followed(tmp_path: Path) -> None:
     assert len(server.heads) == 4
 
 
+async def test_a_chain_of_eleven_redirects_ends_at_the_fourth(tmp_path: Path) -> None:
+    chain = [redirecting(f"http://files.example/{hop}") for hop in range(1, 12)]
+    async with listening(*chain, replying(b"body")) as server:
+        with pytest.raises(SourceUnreachable, match="it redirects too often"):
+            await caller(server).download(tmp_path)
+
+    assert [head.split()[1] for head in server.heads] == ["/a", "/1", "/2", "/3"]
+
+
+@pytest.mark.parametrize(("jitter", "pauses"), [(0.0, [0.25, 0.5]), (0.75, [0.625, 1.25])])
+async def test_retries_of_many_callers_are_spread(
+    tmp_path: Path, jitter: float, pauses: list[float]
+) -> None:
+    async with listening(replying(status="503 Busy")) as server:
+        world = caller(server, jitter=jitter)
+
+        with pytest.raises(SourceUnreachable):
+            await world.download(tmp_path)
+
+    assert world.pauses.seconds == pauses
+
+
 @pytest.mark.parametrize(
     ("status", "attempts"),
     [

@@ -22,7 +22,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import soundfile
-from PIL import Image
+from PIL import Image, ImageCms
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -194,6 +194,8 @@ def media(portrait: Path, speech: Path, tmp_path_factory: pytest.TempPathFactory
         "svg": b'<svg xmlns="http://www.w3.org/2000/svg" width="64" height="64"/>',
         "html": b"<!doctype html><title>404</title>",
         "empty": b"",
+        "psd": b"8BPS\0\1" + bytes(6) + struct.pack(">HIIHH", 3, 64, 64, 8, 3) + bytes(4096),
+        "fits": b"SIMPLE  =                    T".ljust(2880),
         "half a picture": picture("JPEG")[:300],
         "tiny": picture("PNG", (1, 1)),
         "ribbon": picture("PNG", (900, 100)),
@@ -220,8 +222,10 @@ BAD = [
     ("image", "eps", 415, "unsupported_media"),
     ("image", "pdf", 415, "unsupported_media"),
     ("image", "svg", 415, "unsupported_media"),
+    ("image", "psd", 415, "unsupported_media"),
+    ("image", "fits", 415, "unsupported_media"),
     ("image", "html", 415, "unsupported_media"),
-    ("image", "empty", 415, "unsupported_media"),
+    ("image", "empty", 422, "image_invalid"),
     ("image", "half a picture", 422, "image_invalid"),
     ("image", "tiny", 422, "image_invalid"),
     ("image", "ribbon", 422, "image_invalid"),
@@ -231,7 +235,7 @@ BAD = [
     ("image", "playlist", 415, "unsupported_media"),
     ("image", "concat", 415, "unsupported_media"),
     ("image", "large", 413, "input_too_large"),
-    ("audio", "empty", 415, "unsupported_media"),
+    ("audio", "empty", 422, "audio_too_short"),
     ("audio", "no samples", 422, "audio_too_short"),
     ("audio", "click", 422, "audio_too_short"),
     ("audio", "nan", 422, "audio_invalid"),
@@ -283,6 +287,40 @@ def test_good_media_become_a_job_and_nothing_else_is_kept(
     assert accepted.folder.video.exists() == is_video
     inputs = {path.name for path in (staging / "job" / "input").iterdir()}
     assert inputs == {"scene.video" if is_video else "scene.png", "speech_1.wav", "sound_1"}
+
+
+LIES = {
+    "a video as .jpg": ("clip", "image/jpeg", b""),
+    "a picture as .mp4": ("face", "video/mp4", b""),
+    "a picture as text": ("face", "text/plain", b""),
+    "a page behind a picture": ("face", "text/html", b"<html><script>alert(1)</script>"),
+    "an archive behind a picture": ("face", "application/zip", b"PK\3\4 what is in it"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_bytes_decide_and_not_what_a_file_is_called(
+    lie: str, post: Callable[..., Any], media: Files, staging: Path
+) -> None:
+    name, declared, behind = LIES[lie]
+    image = (lie, media[name] + behind, declared)
+    accepted = post(files={"image": image, "audio": ("a.html", media["voice"], "text/html")})
+    assert accepted.folder.video.exists() == (name == "clip")
+    if behind:
+        assert behind not in accepted.folder.picture.read_bytes()
+
+
+def test_what_a_picture_tells_beside_itself_is_dropped(
+    post: Callable[..., Any], media: Files
+) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = exif[0x8298] = "where I live"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    told = {"exif": exif, "icc_profile": profile, "comment": b"where I live"}
+    accepted = post(files={"image": picture("JPEG", **told), "audio": media["voice"]})
+    assert b"where I live" not in accepted.folder.picture.read_bytes()
+    with Image.open(accepted.folder.picture) as kept:
+        assert (kept.info, len(kept.getexif())) == ({}, 0)
 
 
 def test_two_voices_have_boxes_and_an_order(post: Callable[..., Any], media: Files) -> None:

@@ -1,12 +1,15 @@
 """BentoML's task protocol over our store: the table of states, cancel, retry, the direct call."""
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
 
 from infinitetalk.errors import AudioTooShort, OutOfMemory
-from infinitetalk.jobs.model import Problem, Status
+from infinitetalk.jobs.model import Job, Problem, Status, Usage, Video, complete
+from tests.serving.calling import DISCONNECT, body_of, call, submitting
 from tests.serving.playing import VIDEO, Running, Service
 
 SHORT = Problem.of(AudioTooShort("The speech is too short.", field="audio"))
@@ -90,6 +93,53 @@ def test_every_state_answers_every_call_as_promised(
     assert [a.status_code for a in answers] == [status, get, result, retry, cancel]
 
 
+@pytest.mark.parametrize(
+    ("make", "code", "field"),
+    [
+        (pending, "job_not_finished", None),
+        (in_progress, "job_not_finished", None),
+        (failed, "audio_too_short", "audio"),
+        (out_of_memory, "gpu_out_of_memory", None),
+        (canceled, "canceled", None),
+        (erased, "result_expired", None),
+        (unknown, "job_not_found", None),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_why_there_is_no_video_is_said_in_the_one_shape_of_errors(
+    service: Service, make: Any, code: str, field: str | None
+) -> None:
+    said = service.get("/generate/get", task_id=make(service)).json()
+    assert set(said) == {"error", "code", "field", "retryable", "request_id"}
+    assert (said["code"], said["field"]) == (code, field)
+
+
+STRANGE_IDS = [
+    "../../etc/passwd",
+    "..%2f..",
+    "..",
+    "CON",
+    "x" * 300,
+    "\0",
+    "a'--",
+    "\N{ROCKET}",
+    "",
+]
+
+
+@pytest.mark.parametrize("task_id", STRANGE_IDS, ids=ascii)
+def test_what_is_no_id_of_ours_is_no_job_and_no_path(service: Service, task_id: str) -> None:
+    client, query = service.client, {"task_id": task_id}
+    for answer in (
+        client.get("/generate/status", params=query),
+        client.get("/generate/get", params=query),
+        client.put("/generate/cancel", params=query),
+        client.post("/generate/retry", params=query),
+        client.get("/result", params={"call_id": task_id}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
+
+
 def test_a_new_job_is_pending_and_says_everything_that_is_known(service: Service) -> None:
     status = service.status(service.submit(seed="7", prompt="Hello"))
     assert status["status"] == "pending"
@@ -145,6 +195,61 @@ def test_cancel_of_a_finished_job_changes_nothing(service: Service) -> None:
     assert service.get("/generate/get", task_id=task_id).status_code == 200
 
 
+class TurningClock:
+    """A clock that lets something happen the next time it is read."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def __call__(self) -> float:
+        act, self.meanwhile = self.meanwhile, lambda: None
+        act()
+        return 1e9
+
+
+def test_a_job_that_ends_while_it_is_canceled_has_one_end(run: Running) -> None:
+    clock = TurningClock()
+    with run(clock=clock) as service:
+        task_id = service.submit()
+        clock.meanwhile = lambda: service.complete(task_id)
+        answer = service.client.put("/generate/cancel", params={"task_id": task_id})
+        assert answer.json() == {"task_id": task_id, "status": "completed"}
+        assert service.get("/generate/get", task_id=task_id).content == VIDEO
+
+
+def test_a_job_that_starts_while_it_is_canceled_is_canceled(run: Running) -> None:
+    clock = TurningClock()
+    with run(clock=clock) as service:
+        task_id = service.submit()
+        leased: list[Job] = []
+        clock.meanwhile = lambda: leased.append(service.start(task_id))
+        answer = service.client.put("/generate/cancel", params={"task_id": task_id})
+        assert answer.json()["status"] == "canceled"
+        video = Video("0" * 64, 1, frames=1, windows=1)
+        too_late = complete(leased[0], video, Usage(), now=1e9)
+        assert not service.host.store.replace(leased[0], too_late)
+        assert service.status(task_id)["status"] == "canceled"
+
+
+@pytest.mark.parametrize("path", ["/generate/submit", "/generate"])
+def test_a_client_that_goes_away_after_its_request_has_its_job(run: Running, path: str) -> None:
+    with run(wait_seconds=0.1) as service:
+        request = submitting(service, path)
+        call(service, request, [*body_of(request), DISCONNECT])
+        (job,) = service.host.store.find()
+        assert job.status is Status.PENDING
+        service.complete(job.id)
+
+
+@pytest.mark.parametrize("path", ["/generate/submit", "/generate"])
+def test_a_client_that_goes_away_in_its_request_leaves_nothing(service: Service, path: str) -> None:
+    request = submitting(service, path)
+    call(service, request, [body_of(request)[0], DISCONNECT])
+    assert service.host.store.find() == []
+    assert not list((service.settings.data_folder / "staging").iterdir())
+    assert not list(service.host.blobs.ids())
+
+
 def test_a_retry_is_a_new_job_with_the_same_input_and_seed(service: Service) -> None:
     task_id = service.submit(seed="11")
     service.fail(task_id, SHORT)
@@ -170,6 +275,18 @@ def test_the_direct_call_waits_for_the_video(service: Service) -> None:
     caller.join()
     assert answers[0].content == VIDEO
     assert answers[0].headers["x-task-id"] == waiting[0].id
+
+
+def test_a_direct_call_is_told_at_once_that_the_server_stops(service: Service) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(service.try_submit, path="/generate")
+        while not (waiting := service.host.store.find(Status.PENDING)):
+            wait([call], timeout=0.02)
+        service.backend.drain()
+        answer = call.result(timeout=10)
+    assert (answer.status_code, answer.json()["code"]) == (503, "draining")
+    assert waiting[0].id in answer.json()["error"]
+    assert service.host.store.get(waiting[0].id).status is Status.PENDING
 
 
 def test_a_direct_call_that_waits_too_long_tells_how_to_go_on(run: Running) -> None:

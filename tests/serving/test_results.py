@@ -5,8 +5,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
+from tests.serving.calling import DISCONNECT, call
 from tests.serving.playing import SHA256, VIDEO, Service
 
 
@@ -70,6 +73,16 @@ def test_many_readers_get_the_same_and_leave_no_file_open(service: Service, done
         assert set(threads.map(fetch, range(24))) == {VIDEO}
     gc.collect()
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_a_reader_that_goes_away_halfway_leaves_no_file_open(service: Service, done: str) -> None:
+    request = httpx.Request("GET", f"http://testserver/generate/get?task_id={done}")
+    video = str(service.host.blobs.folder(done).result)
+    for _ in range(5):
+        *_, piece = call(service, request, [DISCONNECT])
+        assert 0 < len(piece["body"]) < len(VIDEO)
+    assert video not in [file.path for file in psutil.Process().open_files()]
+    assert service.get("/generate/get", task_id=done).content == VIDEO
 
 
 def test_a_file_that_is_gone_is_expired(service: Service, done: str) -> None:

@@ -76,6 +76,11 @@ FAULTS: dict[str, tuple[Answer, type[InfiniteTalkError], str]] = {
     "over, chunked": (sending(CHUNKED, chunk(b"x" * (CAP + 1))), InputTooLarge, TOO_LARGE),
     "gzip": (replying(BOMB, headers=["Content-Encoding: gzip"]), SourceUnreachable, PACKED),
     "br": (replying(b"x", headers=["content-encoding: br"]), SourceUnreachable, PACKED),
+    "gzip in transfer": (
+        sending(OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", chunk(BOMB), chunk(b"")),
+        SourceUnreachable,
+        "its answer is not HTTP",
+    ),
     "empty": (replying(), SourceUnreachable, EMPTY),
     "empty, chunked": (sending(CHUNKED, chunk(b"")), SourceUnreachable, EMPTY),
     "no content": (sending(b"HTTP/1.1 204 No\r\n\r\n"), SourceUnreachable, EMPTY),

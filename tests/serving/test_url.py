@@ -86,7 +86,7 @@ INVALID = {
     "http://a.example/\ud800": CHARACTERS,
     "http:\\\\a.example\\b": CHARACTERS,
     "http://a.example\\@b.example/": CHARACTERS,
-    "http://a.example/" + "b" * 8192: "longer than 2048 characters",
+    "http://a.example/" + "b" * 8192: "longer than 8000 characters",
 }
 BASE = Url("https", "a.example", 8443, "/b/c?d")
 REDIRECTS = {

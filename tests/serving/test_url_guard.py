@@ -65,6 +65,49 @@ def test_their_public_neighbours_are_dialled(
         assert (code, dialled) == ("source_unreachable", {str(ip_address(address))}), case
 
 
+FORBIDDEN = (
+    *("localhost", "LOCALHOST.", "127.0.0.1", "127.255.255.254", "[::1]", "0.0.0.0", "0", "[::]"),
+    *("2130706433", "0x7f.1", "0177.0.0.1", "127.1", "①②⑦.⓪.⓪.①", "127。0。0。1", "127.0.0.1."),
+    *("10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "224.0.0.1", "240.0.0.1"),
+    *("169.254.169.254", "[fd00:ec2::254]", "192.0.0.192", "168.63.129.16", "100.100.100.200"),
+    *("[::ffff:127.0.0.1]", "[::127.0.0.1]", "[2002:7f00:1::]", "[64:ff9b::7f00:1]"),
+    *("[2001:0:1::80ff:fffe]", "[2a00:1450::5efe:7f00:1]"),
+)
+INVALID = (
+    *("file:///etc/passwd", "ftp://a.example/", "gopher://a.example/", "data:image/png;base64,AA"),
+    *("/etc/passwd", "face.png", "http://a@b.example/", "http://a:b@c.example/"),
+    *("http://8.8.8.8:22/", "http://8.8.8.8:6379/", "http://8.8.8.8/\r\nHost: 127.0.0.1"),
+    "http://8.8.8.8/" + "a" * 8192,
+)
+
+
+@pytest.mark.parametrize(
+    ("route", "field"),
+    [
+        ("/generate", "image_url"),
+        ("/generate/submit", "audio_url"),
+        ("/generate/submit", "output_url"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("code", "urls"),
+    [
+        ("url_forbidden", [f"http://{host}/" for host in FORBIDDEN]),
+        ("url_invalid", list(INVALID)),
+    ],
+)
+def test_a_url_that_may_not_be_opened_is_a_422_at_submit(
+    service: Service, dialer: Switchboard, code: str, urls: list[str], route: str, field: str
+) -> None:
+    dialer.dialled.clear()
+    good = {"image_url": "http://8.8.8.8/", "audio_url": "http://8.8.8.8/"}
+    for url in urls:
+        answer = service.client.post(route, json={**good, field: url})
+        said = answer.json()
+        assert (answer.status_code, said["code"], said["field"]) == (422, code, field), url
+    assert dialer.dialled == []
+
+
 def test_nothing_of_all_this_is_left(service: Service) -> None:
     assert service.host.store.find() == []
     assert not list((service.settings.data_folder / "staging").iterdir())
