@@ -48,7 +48,7 @@ def _peak(folder: Path, scene: Path, speech: Path, settings: Settings) -> tuple[
 
 
 @pytest.mark.parametrize(
-    "seconds", [100, pytest.param(600, marks=pytest.mark.slow)], ids=["100 s", "10 min"]
+    "seconds", [65, pytest.param(600, marks=pytest.mark.slow)], ids=["65 s", "10 min"]
 )
 def test_a_long_voice_needs_no_more_memory_than_a_short_one(
     seconds: int, portrait: Path, make_speech: Make, settings: Settings, tmp_path: Path

@@ -15,7 +15,7 @@ import pytest
 from tests.end_to_end.reading import read_video
 from tests.running_server import RunningServer
 
-SECONDS = 12.0  # 11 windows: long enough to be met at work
+SECONDS = 8.0  # 8 windows: long enough to be met at work
 SEED = "5"
 
 
@@ -97,6 +97,7 @@ def kill_worker(server: RunningServer) -> None:
 
 
 def kill_engine(server: RunningServer) -> None:
+    """The process that renders; the server lives on."""
     assert server.engine is not None
     server.engine.send_signal(signal.SIGKILL)
 
@@ -107,7 +108,10 @@ def power_cut(server: RunningServer) -> None:
 
 @pytest.mark.parametrize(
     "disturb",
-    [sigterm, kill_arbiter, kill_worker, kill_engine, power_cut],
+    [
+        *(sigterm, kill_arbiter, kill_worker, power_cut),
+        pytest.param(kill_engine, marks=pytest.mark.slow),  # tests/jobs kills it at every stage
+    ],
     ids=lambda f: f.__name__,
 )
 def test_every_accepted_job_is_done_once_and_as_if_nothing_had_been(
