@@ -35,7 +35,8 @@ def errors_page() -> str:
     head = [
         "# Errors",
         "",
-        "Every answer that is no success has this shape:",
+        "Every answer of ours that is no success has this shape; what BentoML answers itself, such "
+        "as unknown paths outside /generate, is plain text:",
         "",
         "```json",
         '{"error": "audio is shorter than 0.2 seconds.", "code": "audio_too_short", '
@@ -43,6 +44,7 @@ def errors_page() -> str:
         "```",
         "",
         "A job that failed answers `/generate/get` with the status and the code of its error. "
+        "`not_found` and `method_not_allowed` are said of paths below /generate. "
         "`retryable` says whether the same request may succeed later; a `Retry-After` header says "
         "when, where that is known. The last column but one is the exit code of the command line.",
         "",

@@ -145,7 +145,10 @@ def _parse(name: str, text: str, item: "Field[Any]") -> Any:
     kind, *_ = get_args(item.type) or (item.type,)  # int of `int`, `int | None`, `tuple[int, ...]`
     read = _READERS[kind]
     if get_origin(item.type) is tuple:
-        return tuple(read(name, word.strip()) for word in text.split(",") if word.strip())
+        words = [word.strip() for word in text.split(",") if word.strip()]
+        if not words:  # "$K1,$K2" with both unset must not open the service
+            raise InvalidSetting(f"{name} is {text!r}, a list of nothing; unset it instead.")
+        return tuple(read(name, word) for word in words)
     value = read(name, text)
     if kind is int and value < item.metadata["least"]:
         raise InvalidSetting(f"{name} is {text!r}; it must be at least {item.metadata['least']}.")

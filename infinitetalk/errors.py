@@ -345,6 +345,7 @@ class WaitTimeout(TimedOut):
     """The job did not end while the request waited; it goes on."""
 
     code = "wait_timeout"
+    retryable = False  # the same request would be a second job
 
 
 class RenderFailed(InfiniteTalkError):

@@ -117,6 +117,12 @@ def test_jobs_lie_under_home_unless_they_have_a_place() -> None:
     assert load_settings({"INFINITETALK_DATA": "/d"}).data_folder == Path("/d")
 
 
+@pytest.mark.parametrize("text", [",", " , ,"])
+def test_a_list_of_nothing_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"API_KEYS is .* a list of nothing"):
+        load_settings({"INFINITETALK_API_KEYS": text})
+
+
 def test_one_bad_item_of_a_list_is_named() -> None:
     with pytest.raises(InvalidSetting, match="FETCH_PORTS is 'http'; it must be a whole number"):
         load_settings({"INFINITETALK_FETCH_PORTS": "80,http"})

@@ -36,7 +36,7 @@ class Result:
 
 
 class Results:
-    """The file, in the order of the table; threads may share it."""
+    """The file, in the order of the table, then what is no longer in it; threads may share it."""
 
     def __init__(self, path: Path, rows: Sequence[Row]) -> None:
         self._path = path
@@ -47,6 +47,8 @@ class Results:
             new = Result(row.name, row=row.digest)
             found = known.get(row.name, new)
             self._results[row.name] = found if found.row == row.digest else new
+        for name, result in known.items():  # a row was deleted, its job may be under way
+            self._results.setdefault(name, result)
 
     def of(self, row: Row) -> Result:
         return self._results[row.name]

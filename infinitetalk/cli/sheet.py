@@ -50,6 +50,8 @@ def read_rows(path: Path, shared: Mapping[str, Any]) -> list[Row]:
         row = _row(line, cells, path.parent, shared)
         if rows.setdefault(row.output, row) is not row:
             raise InvalidInput(f"Line {line} of the table has the output of another line.")
+    if not rows:
+        raise InvalidInput(f"{path} holds no rows.")
     return list(rows.values())
 
 

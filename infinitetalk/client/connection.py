@@ -13,7 +13,13 @@ import httpx
 
 from infinitetalk.client.answers import content, origin, refusal
 from infinitetalk.client.patience import Patience
-from infinitetalk.errors import ConnectionFailed, InfiniteTalkError, Unavailable, UrlInvalid
+from infinitetalk.errors import (
+    ConnectionFailed,
+    InfiniteTalkError,
+    InvalidField,
+    Unavailable,
+    UrlInvalid,
+)
 
 CONNECT_S = 10.0
 
@@ -26,12 +32,14 @@ class Connection:
 
     Raises:
         UrlInvalid: the URL names no server.
+        InvalidField: a header cannot be sent.
     """
 
     def __init__(
         self, url: str, headers: Mapping[str, str], timeout_s: float, patience: Patience
     ) -> None:
         self._server = _parse(url)
+        check_headers(headers)
         self.patience = patience
         self._http = httpx.Client(
             base_url=self._server,
@@ -94,6 +102,17 @@ class Connection:
         leaves_tls = response.url.scheme == "https" and target.scheme != "https"
         if target.host != self._server.host or leaves_tls:
             raise Unavailable(f"{origin(self._server)} redirects to another server.")
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse what cannot be sent, before it looks like a fault of the network.
+
+    Raises:
+        InvalidField: names the header, and does not repeat its value.
+    """
+    for name, value in headers.items():
+        if not (value and value.isascii() and value.isprintable() and value == value.strip()):
+            raise InvalidField(f"The value of {name} cannot be sent in a header.", field=name)
 
 
 def _parse(url: str) -> httpx.URL:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import httpx
 
 from infinitetalk.client.answers import failure
-from infinitetalk.client.connection import Connection
+from infinitetalk.client.connection import Connection, check_headers
 from infinitetalk.client.download import Expected, download
 from infinitetalk.client.patience import Patience
 from infinitetalk.client.upload import OnBytes, Source, ignore_bytes, make_upload
@@ -81,11 +81,13 @@ class Client:
 
         Raises:
             FileMissing: a file cannot be read.
+            InvalidField: the key cannot be sent in a header.
             InfiniteTalkError: the server refuses it, or cannot be reached.
         """
         media = {"image": image, "audio": audio, "audio_2": audio_2}
         upload = make_upload(media, fields)
         key = idempotency_key or uuid.uuid4().hex
+        check_headers({"Idempotency-Key": key})
 
         def send() -> Status:
             with upload.opened(on_upload) as body:

@@ -17,7 +17,19 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from infinitetalk.config import Settings
-from infinitetalk.errors import BudgetExhausted, JobExpired, JobNotFinished, JobNotFound, QueueFull
+from infinitetalk.errors import (
+    AttentionUnavailable,
+    BudgetExhausted,
+    DeviceUnavailable,
+    InvalidSetting,
+    JobExpired,
+    JobNotFinished,
+    JobNotFound,
+    NotReady,
+    QueueFull,
+    WeightsCorrupt,
+    WeightsMissing,
+)
 from infinitetalk.jobfolder import JobFolder
 from infinitetalk.jobs import journal, retention
 from infinitetalk.jobs.host import Host
@@ -28,6 +40,14 @@ from infinitetalk.serving.pace import Pace
 from infinitetalk.serving.status import describe
 
 DAY_S = 86400.0
+CANNOT_START = frozenset(
+    kind.code
+    for kind in (
+        *(DeviceUnavailable, AttentionUnavailable, InvalidSetting),
+        *(WeightsMissing, WeightsCorrupt),
+    )
+)
+"""What an engine dies of again and again, until somebody changes the deployment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +132,16 @@ class Desk:
 
     def _refuse_early(self, caller: Caller) -> None:
         """Before a body is read, what can be known is said; a repeated request is never refused."""
-        key = caller.idempotency_key
-        if key is not None and self._host.store.has_key(caller.owner, key):
+        if self._is_repeated(caller):
             return
+        self._check_engines()
         if self._host.store.counts()[Status.PENDING] >= self._settings.max_queue:
             raise self._queue_full()
         self._check_budget(caller)
+
+    def _is_repeated(self, caller: Caller) -> bool:
+        key = caller.idempotency_key
+        return key is not None and self._host.store.has_key(caller.owner, key)
 
     def _commit(self, accepted: Accepted, caller: Caller) -> Job:
         job = Job(
@@ -130,6 +154,8 @@ class Desk:
             fingerprint=accepted.fingerprint,
             idempotency_key=caller.idempotency_key,
         )
+        if not self._is_repeated(caller):
+            self._check_budget(caller, job.seconds)
         owed = {Kind.WEBHOOK: accepted.callback_url, Kind.UPLOAD: accepted.output_url}
         return self._enqueue(job, accepted.folder, {k: url for k, url in owed.items() if url})
 
@@ -165,19 +191,36 @@ class Desk:
         if owed:
             self._host.outbox.forget([job.id])
 
-    def _check_budget(self, caller: Caller) -> None:
-        """What was spent today and what is under way must stay below the budget."""
+    def _check_budget(self, caller: Caller, seconds: float = 0.0) -> None:
+        """What was spent today, what is under way and a video so long must stay below the budget.
+
+        What a second costs is known once a job was done here; until then one is taken at a time.
+        """
         budget = self._settings.daily_budget_usd
         if budget is None:
             return
+        open_jobs = self._host.store.find(Status.PENDING, Status.IN_PROGRESS, owner=caller.owner)
+        price = self._pace.usd_per_second()
+        if price is None and open_jobs:
+            raise BudgetExhausted(
+                "What a video costs here is known when the first job is done; try again then.",
+                retry_after_s=self._pace.seconds_per_job(),
+            )
         now = self._clock()
         midnight = now - now % DAY_S
-        open_jobs = self._host.store.find(Status.PENDING, Status.IN_PROGRESS, owner=caller.owner)
-        to_come = sum(job.seconds for job in open_jobs) * self._pace.usd_per_second()
+        to_come = (sum(job.seconds for job in open_jobs) + seconds) * (price or 0.0)
         if self._host.store.spent(caller.owner, midnight) + to_come >= budget:
             raise BudgetExhausted(
-                f"The budget of ${budget:g} a day is used up until midnight UTC.",
+                f"The budget of ${budget:g} a day has no room for this job before midnight UTC.",
                 retry_after_s=midnight + DAY_S - now,
+            )
+
+    def _check_engines(self) -> None:
+        """A job that no engine could ever take is not taken in."""
+        engines = self._host.engines.all()
+        if engines and all(engine.error in CANNOT_START for engine in engines):
+            raise NotReady(
+                f"No engine can start here ({engines[0].error}); see /v1/info.", retry_after_s=60.0
             )
 
     def _describe(self, job: Job) -> dict[str, Any]:
@@ -208,6 +251,8 @@ class Desk:
             idempotency_key=caller.idempotency_key,
             retry_of=job.id,
         )
+        if not self._is_repeated(caller):
+            self._check_budget(caller, job.seconds)
         with self._host.blobs.staging() as folder:
             staged = JobFolder(folder / "job")
             self._host.blobs.copy_input(job.id, staged)

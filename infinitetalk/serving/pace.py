@@ -31,11 +31,11 @@ class Pace:
         mean_s = _mean([job.usage.gpu_seconds for job in jobs])
         return ahead / self._engines * mean_s + seconds * mean_s / _mean([j.seconds for j in jobs])
 
-    def usd_per_second(self) -> float:
-        """US dollars for a second of video."""
+    def usd_per_second(self) -> float | None:
+        """US dollars for a second of video; None before anything was measured."""
         jobs = self._recent()
         if not jobs:
-            return 0.0
+            return None
         return _mean([job.usage.cost_usd for job in jobs]) / _mean([job.seconds for job in jobs])
 
     def _recent(self) -> list[Job]:

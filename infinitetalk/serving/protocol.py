@@ -20,11 +20,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infinitetalk.errors import Draining, MalformedRequest, WaitTimeout
-from infinitetalk.jobs.model import Job
+from infinitetalk.errors import InfiniteTalkError, MalformedRequest, WaitTimeout
+from infinitetalk.jobs.model import Job, Problem
 from infinitetalk.serving.backend import Backend
 from infinitetalk.serving.desk import Caller, Desk
-from infinitetalk.serving.replies import Handler, answering, refuse_route
+from infinitetalk.serving.replies import Handler, answering, problem_reply, refuse_route
 from infinitetalk.serving.results import result_reply
 
 PREFIX = "/generate"
@@ -81,8 +81,11 @@ class _Tasks:
     async def run(self, request: Request) -> Response:
         desk = self._backend.desk  # kept: once draining, the backend gives it to nobody
         job = await desk.submit(request, self._backend.caller(request))
-        ended = await self._ended(job, desk)
-        reply = result_reply(request, ended, desk.folder(ended))
+        try:
+            ended = await self._ended(job, desk)
+            reply = result_reply(request, ended, desk.folder(ended))
+        except InfiniteTalkError as error:
+            reply = problem_reply(request, Problem.of(error))
         reply.headers["x-task-id"] = job.id
         return reply
 
@@ -113,8 +116,7 @@ class _Tasks:
         """The job once it has ended.
 
         Raises:
-            WaitTimeout: it takes longer than a request may; it goes on.
-            Draining: this server stops; the job goes on with the next one.
+            WaitTimeout: it takes longer than a request may, or this server stops; it goes on.
         """
         owner = Caller(job.owner, job.request_id)
         limit_s = self._backend.settings.wait_seconds
@@ -122,7 +124,7 @@ class _Tasks:
         goes_on = f"The job goes on: ask for its status with task_id={job.id}."
         while not job.status.is_terminal:
             if self._backend.is_draining:
-                raise Draining(f"The service is restarting. {goes_on}", retry_after_s=10.0)
+                raise WaitTimeout(f"The service is restarting. {goes_on}")
             if time.monotonic() > deadline:
                 raise WaitTimeout(f"The job takes longer than {limit_s:g} s. {goes_on}")
             await sleep(WAIT_POLL_S)

@@ -74,9 +74,11 @@ class Courier:
         return await self._fetcher.put(url, video, "video/mp4", field="output_url")
 
     async def _call(self, job: Job, url: str) -> int:
-        status = describe(job, deliveries=self._host.outbox.states(job.id))
+        others = self._host.outbox.states(job.id)
+        others.pop(Kind.WEBHOOK)  # which is this one
+        status = describe(job, deliveries=others)
         body = json.dumps(status).encode()
-        headers = {"content-type": "application/json", "user-agent": "InfiniteTalk"}
+        headers = {"content-type": "application/json"}
         if self._secret is not None:
             headers[SIGNATURE] = signature(self._secret, body, int(self._clock()))
         return await self._fetcher.post(url, body, headers, field="callback_url")

@@ -92,6 +92,25 @@ def test_results_are_found_again_in_the_order_of_the_table(table: Path) -> None:
         assert [cells["output"] for cells in csv.DictReader(file)] == ["b.mp4", "a.mp4"]
 
 
+def test_the_result_of_a_row_that_was_deleted_is_kept(table: Path) -> None:
+    table.touch()
+    gone, left = _row("a.mp4"), _row("b.mp4")
+    with results_beside(table, [gone, left]) as results:
+        results.put(gone, status="pending", task_id="t1")
+    with results_beside(table, [left]):
+        pass
+    with table.with_suffix(".results.csv").open() as file:
+        kept = [(cells["output"], cells["task_id"]) for cells in csv.DictReader(file)]
+    assert kept == [("b.mp4", ""), ("a.mp4", "t1")]
+
+
+@pytest.mark.parametrize("text", ["", "image,audio,output\n", "image,audio,output\n,,\n\n"])
+def test_a_table_without_rows_is_refused(table: Path, text: str) -> None:
+    table.write_text(text)
+    with pytest.raises(InvalidInput):
+        read_rows(table, {})
+
+
 def test_a_changed_row_counts_as_new(table: Path) -> None:
     table.touch()
     before, after = _row("a.mp4", seed="1"), _row("a.mp4", seed="2")

@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from infinitetalk.client import Client, Patience
-from infinitetalk.errors import ConnectionFailed, Unavailable, UrlInvalid
+from infinitetalk.errors import ConnectionFailed, InvalidField, Unavailable, UrlInvalid
 from tests.client.talking import ACCEPTED, Connect, Files, Pauses
 from tests.scripted_server import Answer, ScriptedServer, dead_url, said
 
@@ -18,6 +18,19 @@ def test_keys_go_with_the_first_request(connect: Connect) -> None:
         connect(server, headers={"Modal-Key": "k"}, api_key="secret").info()
     assert server.asked[0].headers["modal-key"] == "k"
     assert server.asked[0].headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize("value", ["", "k\n", "a\nb", " k", "schlüssel"])
+def test_a_header_that_cannot_be_sent_is_no_fault_of_the_network(value: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        Client("http://127.0.0.1:9", headers={"Modal-Key": value})
+    assert refused.value.field == "Modal-Key"
+    assert not value or value not in refused.value.message
+
+
+def test_a_key_of_a_job_that_cannot_be_sent_is_refused(connect: Connect, files: Files) -> None:
+    with ScriptedServer() as server, pytest.raises(InvalidField, match="Idempotency-Key"):
+        connect(server).submit(*files, idempotency_key="a\nb")
 
 
 def test_keys_never_follow_a_redirect_to_another_host(connect: Connect) -> None:

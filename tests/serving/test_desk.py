@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from infinitetalk.jobs.engines import Engine, EngineState
 from infinitetalk.jobs.model import Usage
 from infinitetalk.jobs.retention import Retention, sweep
 from tests.serving.playing import Running, Service
@@ -112,7 +113,7 @@ class Clock:
 
 def test_a_spent_budget_refuses_until_midnight(run: Running) -> None:
     clock = Clock(MIDNIGHT + 3600)
-    with run(daily_budget_usd=1.0, clock=clock) as service:
+    with run(daily_budget_usd=1.5, clock=clock) as service:
         service.complete(service.submit(), Usage(gpu_seconds=1.0, cost_usd=1.0))
         answer = service.try_submit()
         assert (answer.status_code, answer.json()["code"]) == (429, "budget_exhausted")
@@ -125,13 +126,35 @@ def test_jobs_under_way_count_for_the_budget_at_the_measured_price(run: Running)
     with run(daily_budget_usd=1.0, clock=Clock(MIDNIGHT + 1)) as service:
         service.complete(service.submit(), Usage(gpu_seconds=1.0, cost_usd=0.4))
         service.submit()
-        assert service.try_submit().status_code == 200
-        assert service.try_submit().json()["code"] == "budget_exhausted"
+        assert service.try_submit().json()["code"] == "budget_exhausted"  # 3 x 0.4 is too much
+
+
+def test_before_a_price_is_known_one_job_is_taken_at_a_time(run: Running) -> None:
+    with run(daily_budget_usd=1.0, clock=Clock(MIDNIGHT + 1)) as service:
+        first = service.submit()
+        answer = service.try_submit()
+        assert (answer.status_code, answer.json()["code"]) == (429, "budget_exhausted")
+        service.complete(first, Usage(gpu_seconds=1.0, cost_usd=0.1))
+        assert service.submit()
+        assert service.submit()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [("device_unavailable", 503), ("weights_corrupt", 503), ("worker_lost", 200)],
+)
+def test_a_job_that_no_engine_could_ever_take_is_refused(
+    service: Service, error: str, status: int
+) -> None:
+    service.host.engines.post(Engine("0", EngineState.FAILED, 1, 0.0, "tiny", error=error))
+    assert service.try_submit().status_code == status
+    service.host.engines.post(Engine("0", EngineState.READY, 2, 0.0, "tiny"))
+    assert service.try_submit().status_code == 200
 
 
 def test_each_key_has_its_own_budget(run: Running) -> None:
     ann, bob = ({"authorization": f"Bearer {name}"} for name in ("ann", "bob"))
-    with run(daily_budget_usd=1.0, api_keys=("ann", "bob"), clock=Clock(MIDNIGHT + 1)) as service:
+    with run(daily_budget_usd=1.5, api_keys=("ann", "bob"), clock=Clock(MIDNIGHT + 1)) as service:
         service.complete(service.submit(ann), Usage(gpu_seconds=1.0, cost_usd=1.0))
         assert service.try_submit(ann).status_code == 429
         assert service.try_submit(bob).status_code == 200

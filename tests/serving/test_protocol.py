@@ -284,8 +284,9 @@ def test_a_direct_call_is_told_at_once_that_the_server_stops(service: Service) -
             wait([call], timeout=0.02)
         service.backend.drain()
         answer = call.result(timeout=10)
-    assert (answer.status_code, answer.json()["code"]) == (503, "draining")
-    assert waiting[0].id in answer.json()["error"]
+    assert (answer.status_code, answer.json()["code"]) == (504, "wait_timeout")
+    assert not answer.json()["retryable"]  # it would be a second job
+    assert answer.headers["x-task-id"] == waiting[0].id
     assert service.host.store.get(waiting[0].id).status is Status.PENDING
 
 
@@ -293,6 +294,7 @@ def test_a_direct_call_that_waits_too_long_tells_how_to_go_on(run: Running) -> N
     with run(wait_seconds=0.3) as service:
         answer = service.try_submit(path="/generate")
         assert (answer.status_code, answer.json()["code"]) == (504, "wait_timeout")
+        assert not answer.json()["retryable"]
         (job,) = service.host.store.find(Status.PENDING)
         assert job.id in answer.json()["error"]
 
