@@ -126,13 +126,13 @@ def test_every_accepted_job_is_done_once_and_as_if_nothing_had_been(
     if disturb in (sigterm, kill_arbiter, power_cut):
         caller.server.start()
     assert caller.status(second)["status"] == caller.status(third)["status"] == "pending"
-    positions = [caller.status(task_id)["queue_position"] for task_id in (second, third)]
-    assert positions in ([1, 2], [2, 3])  # behind the first, if that waits as well
-    after = caller.completed(first)
-    assert after["attempt"] == 2
+    before, after = (caller.status(task_id)["queue_position"] for task_id in (second, third))
+    assert before < after <= 3  # the first may come back in between, and is before them then
+    resumed = caller.completed(first)
+    assert resumed["attempt"] == 2
     assert np.array_equal(caller.video(first, tmp_path), undisturbed)
     ended = [caller.completed(task_id)["completed_at"] for task_id in (second, third)]
-    assert after["completed_at"] < ended[0] < ended[1]
+    assert resumed["completed_at"] < ended[0] < ended[1]
     log = caller.server.log_text()
     assert [log.count(f'"job_id": "{task_id}"') for task_id in (first, second, third)] == [1, 1, 1]
 
