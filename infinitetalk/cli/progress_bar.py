@@ -10,24 +10,20 @@ from rich.progress import Progress as Bar
 from infinitetalk.progress import Progress, Stage
 
 
-class ProgressBar:
-    """Shows one job's `Progress`."""
+class TerminalBar:
+    """A bar on a terminal; elsewhere lines, each said once."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, description: str) -> None:
         self._console = console
         columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
         self._bar = Bar(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task("preparing", total=1.0)
+        self._task = self._bar.add_task(description, total=1.0)
         self._line = ""
 
-    def show(self, progress: Progress) -> None:
-        """Take the next moment of the job."""
-        self._bar.update(self._task, completed=progress.fraction, description=describe(progress))
-        if not self._console.is_terminal and progress.stage is Stage.DECODING:
-            self._print_once(f"window {progress.window} of {progress.windows}{_eta(progress)}")
-
-    def _print_once(self, line: str) -> None:
-        if line != self._line:
+    def update(self, fraction: float, description: str, line: str) -> None:
+        """Move the bar; `line` is for where there is none, and may be empty."""
+        self._bar.update(self._task, completed=fraction, description=description)
+        if line and line != self._line and not self._console.is_terminal:
             self._line = line
             self._console.print(line)
 
@@ -42,6 +38,19 @@ class ProgressBar:
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
+
+
+class ProgressBar(TerminalBar):
+    """Shows one job's `Progress`."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "preparing")
+
+    def show(self, progress: Progress) -> None:
+        """Take the next moment of the job."""
+        is_line_due = progress.stage is Stage.DECODING
+        line = f"window {progress.window} of {progress.windows}{_eta(progress)}"
+        self.update(progress.fraction, describe(progress), line if is_line_due else "")
 
 
 def describe(progress: Progress) -> str:

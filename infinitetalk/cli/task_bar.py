@@ -4,60 +4,35 @@ Lines are told when something is new to a reader: the place in the queue, the wi
 """
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-from rich.progress import Progress as Bar
 
-from infinitetalk.cli.progress_bar import describe
+from infinitetalk.cli.progress_bar import TerminalBar, describe
 from infinitetalk.progress import Progress, Stage
 
 MEGABYTE = 1e6
 
 
-class TaskBar:
+class TaskBar(TerminalBar):
     """Shows one job; its methods are the callbacks of a `client.Task`."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
-        self._bar = Bar(*columns, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task("connecting", total=1.0)
-        self._line = ""
+        super().__init__(console, "connecting")
 
     def uploading(self, done: int, total: int) -> None:
-        self._show(done / max(total, 1), f"uploading {total / MEGABYTE:.1f} MB", "uploading")
+        self.update(done / max(total, 1), f"uploading {total / MEGABYTE:.1f} MB", "uploading")
 
     def downloading(self, done: int, total: int) -> None:
-        self._show(done / max(total, 1), f"downloading {total / MEGABYTE:.1f} MB", "downloading")
+        self.update(done / max(total, 1), f"downloading {total / MEGABYTE:.1f} MB", "downloading")
 
     def status(self, status: Mapping[str, Any]) -> None:
         if status["status"] == "pending":
-            self._show(0.0, _waiting(status), f"number {status['queue_position']} in the queue")
+            self.update(0.0, _waiting(status), f"number {status['queue_position']} in the queue")
         elif status["status"] == "in_progress":
             progress = _progress(status)
             line = f"window {progress.window} of {progress.windows}" if progress.window else ""
-            self._show(progress.fraction, describe(progress), line)
-
-    def _show(self, fraction: float, description: str, line: str) -> None:
-        self._bar.update(self._task, completed=fraction, description=description)
-        if line and line != self._line and not self._console.is_terminal:
-            self._line = line
-            self._console.print(line)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
+            self.update(progress.fraction, describe(progress), line)
 
 
 def _waiting(status: Mapping[str, Any]) -> str:
