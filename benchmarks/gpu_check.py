@@ -10,6 +10,7 @@ python -m benchmarks.gpu_check
 import statistics
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from PIL import Image
 
 from benchmarks.results import record
 from infinitetalk.conditioning import Picture
+from infinitetalk.config import Settings
 from infinitetalk.media.audio import SpeechFile
 from infinitetalk.models.attention import BACKENDS, attention_backend, unavailable_reason
 from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer
@@ -28,6 +30,7 @@ from infinitetalk.sampling.windows import WindowPlan
 from infinitetalk.spec import specify
 from infinitetalk.weights.load import load_model
 from infinitetalk.weights.locate import locate_weights
+from infinitetalk.weights.text_placement import TextPlacement
 
 ASSETS = Path(str(files("infinitetalk.demo") / "assets"))
 LATENT = (21, 80, 80)  # 640x640, 81 frames
@@ -38,7 +41,7 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     rows = [row for preset in ("tiny", "demo") for row in compare_frames(preset)]
-    header = ("preset", "arithmetic", "attention", "frames against CPU float32")
+    header = ("preset", "arithmetic", "weights", "text encoder", "attention", "against CPU float32")
     note = (
         "61 frames, 2 windows, audio guidance 2. PSNR over all pixels, and the largest difference."
     )
@@ -47,18 +50,36 @@ def main() -> None:
     record("One forward of the 14B transformer", ("attention", "seconds"), time_forward(), note)
 
 
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to run a model."""
+
+    dtype: torch.dtype = torch.bfloat16
+    attention: str = "sdpa"
+    precision: str = "bfloat16"  # of the weights
+    text_encoder: TextPlacement = TextPlacement.DEVICE
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        weights = "fp8" if self.precision == "fp8" else "bf16"
+        return str(self.dtype).removeprefix("torch."), weights, self.text_encoder, self.attention
+
+
 def compare_frames(preset: str) -> Iterator[tuple[str, ...]]:
     """PSNR of every GPU variant."""
-    expected = render(preset, "cpu", torch.float32, "sdpa")
-    for dtype in (torch.float32, torch.bfloat16):
-        for backend in usable_backends():
-            if backend != "sdpa" and dtype == torch.float32:
-                continue  # the fused kernels take half precision only
-            frames = render(preset, "cuda", dtype, backend)
-            difference = np.abs(frames.astype(float) - expected.astype(float))
-            psnr = 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-12))
-            detail = f"{psnr:.1f} dB, largest {difference.max():.0f}/255"
-            yield preset, str(dtype).removeprefix("torch."), backend, detail
+    expected = render(preset, "cpu", Variant(torch.float32)).astype(float)
+    for variant in variants():
+        difference = np.abs(render(preset, "cuda", variant).astype(float) - expected)
+        psnr = 10 * np.log10(255**2 / max(np.mean(difference**2), 1e-12))
+        yield preset, *variant.cells, f"{psnr:.1f} dB, largest {difference.max():.0f}/255"
+
+
+def variants() -> Iterator[Variant]:
+    """Float32, every attention backend, 8 bits, every place of the text encoder."""
+    yield Variant(torch.float32)
+    yield from (Variant(attention=backend) for backend in usable_backends())
+    yield Variant(precision="fp8")
+    yield from (Variant(text_encoder=place) for place in TextPlacement)
 
 
 def usable_backends() -> list[str]:
@@ -66,12 +87,13 @@ def usable_backends() -> list[str]:
     return [name for name in BACKENDS if unavailable_reason(name, device) is None]
 
 
-def render(preset: str, device: str, dtype: torch.dtype, attention: str) -> np.ndarray:
+def render(preset: str, device: str, how: Variant) -> np.ndarray:
     """Frames of two windows, f h w 3."""
     with tempfile.TemporaryDirectory() as home:
-        folder = locate_weights(preset, Path(home))
-        model = load_model(folder, torch.device(device), dtype)
-    pipeline = InfiniteTalkPipeline(model, attention)
+        (folder,) = locate_weights(preset, Settings(home=Path(home), precision=how.precision))
+        place = torch.device(device)
+        model = load_model(folder, place, how.dtype, text_encoder=how.text_encoder)
+    pipeline = InfiniteTalkPipeline(model, how.attention)
     with Image.open(ASSETS / "portrait.png") as image:
         scene = Picture(np.array(image.convert("RGB")))
     with tempfile.TemporaryDirectory() as home, SpeechFile(speech(Path(home))) as voice:

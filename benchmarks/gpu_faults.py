@@ -48,6 +48,9 @@ class Product:
 class Multiplier:
     """A renderer that multiplies matrices, and breaks the device once for the job that asks."""
 
+    preset = "tiny"
+    resolutions = ("48p",)
+    speakers = 2
     attention = "none"
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from infinitetalk import errors
-from infinitetalk.config import PREFIX, Settings
+from infinitetalk.config import Settings, variable_name
 from infinitetalk.errors import InfiniteTalkError
 
 FOLDER = Path(__file__).parent / "reference"
@@ -57,7 +57,7 @@ def errors_page() -> str:
 def settings_page() -> str:
     """Every variable, as `config.py` has them."""
     rows = [
-        f"| `{PREFIX}{item.name.upper()}` | {_default(item.default)} | "
+        f"| `{variable_name(item)}` | {_default(item.default)} | "
         f"{item.metadata['meaning']}{_choices(item.metadata['choices'])} |"
         for item in fields(Settings)
     ]

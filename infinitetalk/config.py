@@ -1,7 +1,8 @@
 """Settings: the one place that reads the environment.
 
 Every `INFINITETALK_*` variable is a field of `Settings`; an unknown or unparsable one stops the
-start with its name and what would be allowed. Standard library only.
+start with its name and what would be allowed. Two variables of the hub's own tools are taken under
+the names they have. Standard library only.
 """
 
 import os
@@ -24,14 +25,15 @@ def _setting(
     *,
     least: int = 0,
     is_secret: bool = False,
+    variable: str | None = None,
 ) -> Any:
-    metadata = {"meaning": meaning, "choices": choices, "least": least}
+    metadata = {"meaning": meaning, "choices": choices, "least": least, "variable": variable}
     return field(default=default, repr=not is_secret, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a deployment can choose. A field `x` is set by the variable `INFINITETALK_X`."""
+    """What a deployment can choose. A field `x` is set by `INFINITETALK_X`, or by `variable`."""
 
     home: Path = _setting(
         Path("~/.cache/infinitetalk"), "folder for generated weights and other things worth keeping"
@@ -44,7 +46,28 @@ class Settings:
     )
     device: str = _setting("auto", "where the model runs", DEVICES)
     precision: str = _setting(
-        "auto", "arithmetic of the transformer", ("auto", "float32", "bfloat16")
+        "auto",
+        "arithmetic of the transformer; fp8 takes weights prepared in fp8, the others those in "
+        "bf16, and auto what is prepared and fits",
+        ("auto", "float32", "bfloat16", "fp8"),
+    )
+    speakers: str = _setting(
+        "auto",
+        "which audio adapter is taken: for one speaker or two; auto is one where it is prepared",
+        ("auto", "1", "2"),
+    )
+    text_encoder: str = _setting(
+        "auto",
+        "where the text encoder goes; auto is the first place that leaves room for the largest "
+        "resolution",
+        ("auto", "device", "device_fp8", "cpu"),
+    )
+    memory_gigabytes: float | None = _setting(
+        None,
+        "how much of the GPU's memory this process may take, in GiB (default: what is free)",
+    )
+    prompt_cache_megabytes: int = _setting(
+        256, "how much of the disk under HOME/prompts encoded prompts may take; 0 keeps none"
     )
     attention: str = _setting(
         "auto", "self-attention backend", ("auto", "sdpa", "cudnn", "flash", "sage")
@@ -93,11 +116,32 @@ class Settings:
         (), "hosts that URLs may name although their addresses are private, separated by commas"
     )
     fetch_seconds: float = _setting(300.0, "how long fetching one URL may take")
+    hf_endpoint: str = _setting(
+        "https://huggingface.co",
+        "the hub, or a mirror of it, that original weights are fetched from",
+        variable="HF_ENDPOINT",
+    )
+    hf_token: str | None = _setting(
+        None,
+        "access token of the hub, for files whose licence has to be accepted there",
+        is_secret=True,
+        variable="HF_TOKEN",
+    )
 
     @property
     def data_folder(self) -> Path:
         """Where jobs, their files and the database are."""
         return self.data if self.data is not None else self.home / "data"
+
+    @property
+    def prompts_folder(self) -> Path:
+        """Where encoded prompts are kept."""
+        return self.home / "prompts"
+
+    @property
+    def stamps_folder(self) -> Path:
+        """Where it is noted that weights in a read-only folder were found right."""
+        return self.home / "verified"
 
     @property
     def bundled_folder(self) -> Path:
@@ -109,6 +153,11 @@ class Settings:
         return self.weights if self.weights is not None else self.home / "weights"
 
 
+def variable_name(item: "Field[Any]") -> str:
+    """The environment variable that sets a field."""
+    return item.metadata["variable"] or PREFIX + item.name.upper()
+
+
 def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from the environment (`os.environ` unless another mapping is given).
 
@@ -116,11 +165,12 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         InvalidSetting: a variable is unknown, or its value does not parse.
     """
     environment = os.environ if environment is None else environment
-    known = {PREFIX + item.name.upper(): item for item in fields(Settings)}
-    given = {name: value for name, value in environment.items() if name.startswith(PREFIX)}
-    for name in given:
-        if name not in known:
+    known = {variable_name(item): item for item in fields(Settings)}
+    for name in environment:
+        if _is_ours(name) and name not in known:
             raise InvalidSetting(f"{name} is not a setting; there are {', '.join(known)}.")
+    # An empty variable of ours is a mistake; to the tools that share the others it means unset.
+    given = {n: text for n, text in environment.items() if n in known and (text or _is_ours(n))}
     values = {known[name].name: _parse(name, text, known[name]) for name, text in given.items()}
     settings = Settings(**values)
     return Settings(**{**values, "home": settings.home.expanduser()})
@@ -134,6 +184,10 @@ def let_idle_threads_sleep() -> None:
     user set is kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(PREFIX)
 
 
 def _parse(name: str, text: str, item: "Field[Any]") -> Any:

@@ -28,7 +28,11 @@
     │   ├── InvalidSetting           an INFINITETALK_* variable is unknown or unparsable
     │   ├── WeightsMissing           the preset's prepared weights are not there
     │   ├── WeightsCorrupt           a weights file is partial, altered or of another format
+    │   ├── WeightsBusy              another process is preparing these weights
+    │   ├── SourceFileMissing        a file of the original weights is not where it should be
+    │   ├── SourceForbidden          the hub gives a file of the original weights to others only
     │   ├── DeviceUnavailable        the chosen device is not on this machine
+    │   ├── DeviceTooSmall           the device's free memory does not hold the model
     │   ├── AttentionUnavailable     the chosen attention backend cannot run here
     │   ├── NotReady                 the service is starting or cannot reach what it needs
     │   ├── Draining                 the service is shutting down
@@ -251,10 +255,35 @@ class WeightsCorrupt(Unavailable):
     code = "weights_corrupt"
 
 
+class WeightsBusy(Unavailable):
+    """Another process is preparing these weights."""
+
+    code = "weights_busy"
+    retryable = True
+
+
+class SourceFileMissing(Unavailable):
+    """A file of the original weights is not where it should be."""
+
+    code = "source_file_missing"
+
+
+class SourceForbidden(Unavailable):
+    """The hub gives a file of the original weights to others only."""
+
+    code = "source_forbidden"
+
+
 class DeviceUnavailable(Unavailable):
     """The chosen device is not on this machine."""
 
     code = "device_unavailable"
+
+
+class DeviceTooSmall(Unavailable):
+    """The device's free memory does not hold the model."""
+
+    code = "device_too_small"
 
 
 class AttentionUnavailable(Unavailable):

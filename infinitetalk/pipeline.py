@@ -18,6 +18,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from infinitetalk.models.attention import Attention, attention_backend, sdpa
 from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer, TimeEmbedding
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.progress import Canceling, OnProgress, ProgressMeter, Stage
+from infinitetalk.prompt_cache import PromptCache
 from infinitetalk.sampling.color import match_color
 from infinitetalk.sampling.guidance import Branch, branches
 from infinitetalk.sampling.sampler import Guidance, denoise
@@ -96,13 +98,17 @@ class InfiniteTalkPipeline:
 
     Args:
         attention: name of the self-attention backend, or "auto".
+        prompts: where encoded prompts are kept; None encodes them again for every job.
 
     Raises:
         AttentionUnavailable: the backend cannot run on the model's device.
     """
 
-    def __init__(self, model: Model, attention: str = "auto") -> None:
+    def __init__(
+        self, model: Model, attention: str = "auto", prompts: PromptCache | None = None
+    ) -> None:
         self._model = model
+        self._prompts = prompts
         self._attention = attention_backend(attention, model.device)
 
     @property
@@ -166,8 +172,8 @@ class InfiniteTalkPipeline:
             attention=self._attention,
         )
         windows = _heard_windows(plan, first_window, len(voices))
-        for pixels in renderer.render(windows, motion, progress, canceling):
-            yield _to_host(pixels, plan)
+        rendered = renderer.render(windows, motion, progress, canceling)
+        yield from map(partial(_to_host, plan=plan), rendered)  # map holds no window on the device
 
     def _encode_texts(self, spec: GenerationSpec) -> Texts:
         needed = branches(spec.text_guidance, spec.audio_guidance)
@@ -176,6 +182,13 @@ class InfiniteTalkPipeline:
         return Texts(self._encode_text(spec.prompt), negative)
 
     def _encode_text(self, prompt: str) -> Tensor:
+        """b l c on the device of the transformer; the text encoder may run on the CPU."""
+        encode = self._run_text_encoder
+        prompts = self._prompts
+        found = encode(prompt) if prompts is None else prompts.embedding(prompt, encode)
+        return found.to(self._model.device)
+
+    def _run_text_encoder(self, prompt: str) -> Tensor:
         return self._model.text_encoder(self._model.tokenizer(prompt))
 
     def _on_device(
@@ -238,8 +251,9 @@ class WindowRenderer:
         """
         for heard in windows:
             pixels = self._render_window(heard, motion, progress, canceling)
-            motion = pixels.frames[:, -self._spec.motion_frames :]
+            motion = pixels.frames[:, -self._spec.motion_frames :].clone()
             yield pixels
+            del pixels  # its memory is free for the next window
 
     def _render_window(
         self, heard: Heard, motion: Tensor | None, progress: ProgressMeter, canceling: Canceling

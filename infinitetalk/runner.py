@@ -7,7 +7,7 @@ joined by stream copy, whether the job was interrupted or not, so both give the 
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,19 +22,27 @@ from infinitetalk import __version__
 from infinitetalk.checkpoint import Checkpoint, Identity, load_checkpoint, save_checkpoint
 from infinitetalk.conditioning import Picture, Scene
 from infinitetalk.config import Settings
-from infinitetalk.errors import DeviceUnavailable, InvalidField, InvalidInput, OutOfMemory
+from infinitetalk.errors import (
+    DeviceUnavailable,
+    InvalidField,
+    InvalidInput,
+    OutOfMemory,
+    Unavailable,
+)
 from infinitetalk.jobfolder import JobFolder, locked
 from infinitetalk.media.audio import SPEECH_RATE, SpeechFile, Track, combine_speakers
 from infinitetalk.media.video import VideoFrames
 from infinitetalk.media.writer import join, write_fragment
 from infinitetalk.pipeline import InfiniteTalkPipeline, Rendered, video_frames
 from infinitetalk.progress import Canceling, OnProgress, Progress, Stage
+from infinitetalk.prompt_cache import PromptCache
 from infinitetalk.sampling.windows import WindowPlan
 from infinitetalk.spec import FPS, PRESETS, GenerationSpec
+from infinitetalk.weights.device_memory import free_memory, limit_memory, total_memory
+from infinitetalk.weights.load import OnProgress as OnLoading
 from infinitetalk.weights.load import load_model
-from infinitetalk.weights.locate import locate_weights
-from infinitetalk.weights.memory_plan import plan_memory
-from infinitetalk.weights.prepared import Manifest
+from infinitetalk.weights.locate import choose_arithmetic, choose_weights
+from infinitetalk.weights.memory_plan import MemoryPlan
 
 log = logging.getLogger(__name__)
 
@@ -71,44 +79,72 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """Arithmetic of the transformer: bfloat16 on a GPU, float32 on a CPU, unless named."""
-    if name == "auto":
-        name = "bfloat16" if device.type == "cuda" else "float32"
-    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
+def why_not_on_gpu(preset: str, settings: Settings) -> str | None:
+    """Why the chosen device cannot run the prepared weights of a preset; None when it can.
 
-
-def fits_gpu(manifest: Manifest, settings: Settings) -> bool:
-    """Whether the chosen device is a GPU whose memory holds these weights and a window."""
+    What is in use does not count: it may be the engine that runs them already.
+    """
     device = choose_device(settings.device)
     if device.type != "cuda":
-        return False
-    return plan_memory(manifest.preset, choose_precision(settings.precision, device), device).fits
+        return "there is no GPU"
+    try:
+        choose_weights(preset, settings, device, total_memory(device, settings.memory_gigabytes))
+    except Unavailable as error:
+        return error.message.removesuffix(".")
+    return None
 
 
 class Runner:
     """One loaded model and the jobs it runs."""
 
-    def __init__(self, pipeline: InfiniteTalkPipeline) -> None:
+    def __init__(self, pipeline: InfiniteTalkPipeline, plan: MemoryPlan) -> None:
         self._pipeline = pipeline
+        self._plan = plan
 
     @classmethod
     def load(
-        cls, preset: str, settings: Settings, on_component: Callable[[str], None] = lambda _: None
+        cls, preset: str, settings: Settings, on_loading: OnLoading = lambda *_: None
     ) -> "Runner":
         """Load the prepared weights of a preset.
+
+        Args:
+            on_loading: told how far the reading of each network is.
 
         Raises:
             WeightsMissing, WeightsCorrupt: there are no good prepared weights.
             DeviceUnavailable, AttentionUnavailable: the settings do not fit this machine.
+            DeviceTooSmall: its free memory holds none of the prepared weights.
         """
-        bundled = PRESETS[preset].is_bundled
-        weights = settings.bundled_folder if bundled else settings.weights_folder
-        folder = locate_weights(preset, weights)
         device = choose_device(settings.device)
-        precision = choose_precision(settings.precision, device)
-        model = load_model(folder, device, precision, on_component=on_component)
-        return cls(InfiniteTalkPipeline(model, settings.attention))
+        limit_memory(device, settings.memory_gigabytes)
+        free = free_memory(device, settings.memory_gigabytes)
+        weights = choose_weights(preset, settings, device, free)
+        log.info("memory for %s: %s", preset, weights.plan.sentence)
+        model = load_model(
+            weights.folder,
+            device,
+            choose_arithmetic(settings.precision, device),
+            text_encoder=weights.plan.text_encoder,
+            stamps=settings.stamps_folder,
+            on_progress=on_loading,
+        )
+        prompts = PromptCache.of(model, settings)
+        return cls(InfiniteTalkPipeline(model, settings.attention, prompts), weights.plan)
+
+    @property
+    def preset(self) -> str:
+        """What these weights are for."""
+        return self._plan.preset
+
+    @property
+    def resolutions(self) -> tuple[str, ...]:
+        """Those whose windows the device's memory holds."""
+        return tuple(filter(self._plan.holds, PRESETS[self.preset].buckets))
+
+    @property
+    def speakers(self) -> int:
+        """Voices that the weights can tell apart."""
+        return self._pipeline.max_speakers
 
     @property
     def attention(self) -> str:
@@ -136,12 +172,14 @@ class Runner:
             labels: go into the metadata of the video.
 
         Raises:
-            InvalidField: the weights cannot tell so many voices apart.
+            InvalidField: the weights cannot tell so many voices apart, or the device's memory
+                does not hold the resolution.
             Canceled: `canceling` said so; the finished windows stay in the folder.
             RenderFailed: rendering went wrong.
             StorageFull: the disk has no room.
         """
         self._check_speakers(len(folder.speakers))
+        self._check_resolution(spec.resolution)
         with locked(folder), _translated(), ExitStack() as stack:
             voices = [stack.enter_context(track.open()) for track in _tracks(folder, spec)]
             frames = video_frames(spec, voices[0].samples / SPEECH_RATE)
@@ -153,8 +191,16 @@ class Runner:
         return Result(folder.result, frames, plan.count, first)
 
     def _check_speakers(self, count: int) -> None:
-        if count > self._pipeline.max_speakers:
+        if count > self.speakers:
             raise InvalidField("These weights are for one speaker.", field="audio_2")
+
+    def _check_resolution(self, resolution: str) -> None:
+        if resolution not in self.resolutions:
+            there = ", ".join(self.resolutions)
+            raise InvalidField(
+                f"The memory here holds windows of {there}, not of {resolution}.",
+                field="resolution",
+            )
 
     def _render(
         self,

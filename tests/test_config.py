@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from infinitetalk.config import PREFIX, Settings, load_settings
+from infinitetalk.config import PREFIX, Settings, load_settings, variable_name
 from infinitetalk.errors import InvalidSetting
+from infinitetalk.weights.text_placement import TextPlacement
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
@@ -24,6 +25,11 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("PRESET", "best", "best"),
         ("DEVICE", "cuda:1", "cuda:1"),
         ("PRECISION", "bfloat16", "bfloat16"),
+        ("PRECISION", "fp8", "fp8"),
+        ("SPEAKERS", "2", "2"),
+        ("TEXT_ENCODER", "cpu", "cpu"),
+        ("MEMORY_GIGABYTES", "44.5", 44.5),
+        ("PROMPT_CACHE_MEGABYTES", "0", 0),
         ("ATTENTION", "flash", "flash"),
         ("MAX_AUDIO_SECONDS", "90.5", 90.5),
         ("MAX_IMAGE_MEGAPIXELS", "12", 12.0),
@@ -50,7 +56,7 @@ def test_an_unknown_variable_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidSetting, match="INFINITETALK_PRESETS is not a setting") as refused:
         load_settings({"INFINITETALK_PRESETS": "demo"})
     for item in fields(Settings):
-        assert PREFIX + item.name.upper() in refused.value.message
+        assert variable_name(item) in refused.value.message
 
 
 @pytest.mark.parametrize(
@@ -58,6 +64,9 @@ def test_an_unknown_variable_is_refused_with_the_known_ones() -> None:
     [
         ("PRESET", "Best", "standard"),
         ("PRECISION", "float16", "bfloat16"),
+        ("SPEAKERS", "3", "auto, 1, 2"),
+        ("TEXT_ENCODER", "gpu", "device_fp8"),
+        ("MEMORY_GIGABYTES", "0", "a positive number"),
         ("ATTENTION", "Sdpa", "sdpa"),
         ("MAX_AUDIO_SECONDS", "an hour", "a number"),
         ("MAX_AUDIO_SECONDS", " ", "a number"),
@@ -108,8 +117,24 @@ def test_a_numbered_device_is_taken() -> None:
 
 
 def test_secrets_do_not_show() -> None:
-    secrets = {"INFINITETALK_API_KEYS": "k-123", "INFINITETALK_WEBHOOK_SECRET": "w-123"}
+    secrets = {
+        "INFINITETALK_API_KEYS": "k-123",
+        "INFINITETALK_WEBHOOK_SECRET": "w-123",
+        "HF_TOKEN": "h-123",
+    }
     assert "-123" not in repr(load_settings(secrets))
+
+
+def test_the_hub_is_set_by_the_variables_of_its_own_tools() -> None:
+    settings = load_settings({"HF_TOKEN": "hf_abc", "HF_ENDPOINT": "https://mirror.example"})
+    assert (settings.hf_token, settings.hf_endpoint) == ("hf_abc", "https://mirror.example")
+
+
+@pytest.mark.parametrize("name", ["HF_TOKEN", "HF_ENDPOINT"])
+def test_an_empty_variable_of_the_hub_is_unset_and_a_second_name_is_unknown(name: str) -> None:
+    assert load_settings({name: ""}) == load_settings({})
+    with pytest.raises(InvalidSetting, match=f"INFINITETALK_{name} is not a setting"):
+        load_settings({f"INFINITETALK_{name}": "x"})
 
 
 def test_jobs_lie_under_home_unless_they_have_a_place() -> None:
@@ -126,3 +151,8 @@ def test_a_list_of_nothing_is_refused(text: str) -> None:
 def test_one_bad_item_of_a_list_is_named() -> None:
     with pytest.raises(InvalidSetting, match="FETCH_PORTS is 'http'; it must be a whole number"):
         load_settings({"INFINITETALK_FETCH_PORTS": "80,http"})
+
+
+def test_the_places_of_the_text_encoder_are_those_there_are() -> None:
+    (item,) = (item for item in fields(Settings) if item.name == "text_encoder")
+    assert {*item.metadata["choices"]} == {"auto", *TextPlacement}

@@ -22,7 +22,7 @@ ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "REA
 # Who may import whom. A unit is a module or a folder directly in infinitetalk/; the package itself
 # (`infinitetalk.__version__`) is open to all.
 BASE = {"errors", "config", "spec", "progress"}
-PARTS = {"media", "models", "sampling", "weights", "speech", "conditioning"}
+PARTS = {"media", "models", "sampling", "weights", "speech", "conditioning", "prompt_cache"}
 ENGINE = BASE | PARTS | {"pipeline", "checkpoint", "jobfolder", "runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "weights": BASE | {"models"},
     "speech": BASE | {"media"},
     "conditioning": BASE | {"media", "models", "sampling", "speech"},
+    "prompt_cache": BASE | {"models", "weights"},
     "pipeline": BASE | PARTS,
     "checkpoint": BASE | {"media"},
     "jobfolder": BASE | {"media"},

@@ -11,10 +11,16 @@ import traceback
 from collections.abc import Sequence
 
 from infinitetalk import __version__
-from infinitetalk.cli import doctor, generate, submit
+from infinitetalk.cli import doctor, generate, submit, weights
 from infinitetalk.config import let_idle_threads_sleep
 from infinitetalk.errors import Canceled, InfiniteTalkError
 
+COMMANDS = (
+    (generate, "generate"),
+    (submit, "submit"),
+    (weights, "weights"),
+    (doctor, "doctor"),
+)
 EXIT_CODES = __doc__.split("\n\n", 1)[1].strip()
 
 
@@ -57,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the stack of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module, name in ((generate, "generate"), (submit, "submit"), (doctor, "doctor")):
+    for module, name in COMMANDS:
         summary = (module.__doc__ or "").split("\n", 1)[0]
         command = commands.add_parser(
             name, help=summary, description=summary, epilog=EXIT_CODES, parents=[common]

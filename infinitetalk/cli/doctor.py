@@ -15,9 +15,11 @@ from rich.table import Table
 
 from infinitetalk import __version__
 from infinitetalk.config import Settings, load_settings
+from infinitetalk.errors import WeightsCorrupt
 from infinitetalk.preset_choice import choose_preset
 from infinitetalk.spec import PRESETS
 from infinitetalk.weights.prepared import prepared_folders
+from infinitetalk.weights.selection import Wish
 
 Row = tuple[str, str, str]
 """(what, state, detail)"""
@@ -36,9 +38,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the table; 0 when the machine can render with some preset, 3 when not."""
     settings = load_settings()
     if options.preset:
-        from infinitetalk.runner import fits_gpu
+        from infinitetalk.runner import why_not_on_gpu
 
-        print(json.dumps(asdict(choose_preset(settings, fits_gpu))))
+        print(json.dumps(asdict(choose_preset(settings, why_not_on_gpu))))
         return 0
     rows = [*_software(), *_devices(), *_weights(settings), *_ffmpeg(), *_disk(settings)]
     rows += _memory(settings)
@@ -87,15 +89,17 @@ def _device_detail(name: str) -> str:
 def _weights(settings: Settings) -> Iterator[Row]:
     prepared = prepared_folders(settings.weights_folder) | prepared_folders(settings.bundled_folder)
     for preset in PRESETS.values():
-        found = [folder for folder, manifest in prepared.items() if manifest.preset == preset.name]
-        if found:
-            size = sum(path.stat().st_size for path in found[0].iterdir()) / 1e9
-            yield f"preset {preset.name}", "ok", f"{preset.use}; {size:.2f} GB in {found[0]}"
-        elif preset.is_bundled:
-            yield f"preset {preset.name}", "ok", f"{preset.use}; made at first use"
-        else:
-            where = settings.weights_folder
-            yield f"preset {preset.name}", "missing", f"{preset.use}; no weights in {where}"
+        what = f"preset {preset.name}"
+        found = [item for item in prepared.items() if item[1].preset == preset.name]
+        for folder, manifest in found:
+            kind = f"{manifest.precision}, speakers: {manifest.speakers}"
+            size = sum(path.stat().st_size for path in folder.iterdir()) / 1e9
+            yield what, "ok", f"{preset.use}; {kind}; {size:.2f} GB in {folder}"
+        if not found and preset.is_bundled:
+            yield what, "ok", f"{preset.use}; made at first use"
+        elif not found:
+            command = Wish.of(settings).command(preset.name)
+            yield what, "missing", f"{preset.use}; `{command}` makes its weights"
 
 
 def _ffmpeg() -> Iterator[Row]:
@@ -117,11 +121,21 @@ def _disk(settings: Settings) -> Iterator[Row]:
 
 
 def _memory(settings: Settings) -> Iterator[Row]:
-    from infinitetalk.runner import choose_device, choose_precision
+    """What each preset needs, and where the text encoder would go, at each of its resolutions."""
+    from infinitetalk.runner import choose_device
+    from infinitetalk.weights.device_memory import free_memory
+    from infinitetalk.weights.locate import foresee
     from infinitetalk.weights.memory_plan import plan_memory
 
     device = choose_device(settings.device)
-    precision = choose_precision(settings.precision, device)
-    for preset in PRESETS:
-        plan = plan_memory(preset, precision, device)
-        yield f"memory {preset}", "ok" if plan.fits else "missing", plan.sentence
+    free = free_memory(device, settings.memory_gigabytes)
+    for preset in PRESETS.values():
+        try:
+            model = foresee(preset, settings, device, free)
+        except WeightsCorrupt as error:
+            yield f"memory {preset.name}", "bad", error.message
+            continue
+        for resolution in preset.buckets:
+            plan = plan_memory(model, resolution, free, settings.text_encoder)
+            state = "ok" if plan.fits else "missing"
+            yield f"memory {preset.name} {resolution}", state, plan.sentence

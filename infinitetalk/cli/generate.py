@@ -25,7 +25,7 @@ from infinitetalk.errors import InvalidField, InvalidInput, JobBusy
 from infinitetalk.jobfolder import JobFolder, create_job, locked, read_job
 from infinitetalk.preset_choice import choose_preset
 from infinitetalk.spec import PRESETS, GenerationSpec, SpeakingOrder, specify
-from infinitetalk.weights.prepared import Manifest, require_weights
+from infinitetalk.weights.selection import require_weights
 
 if TYPE_CHECKING:  # loading torch takes a second; bad input is refused before that
     from infinitetalk.runner import Result
@@ -92,7 +92,7 @@ def _new_job(
     spec = _spec(options, settings)
     voices = [voice for voice in (options.audio, options.audio_2) if voice is not None]
     check_output(options.output, (options.image, *voices))
-    require_weights(spec.preset, settings.weights_folder)
+    require_weights(spec.preset, settings)
     folder = JobFolder(options.output.with_name(f"{options.output.name}.job"))
     if folder.job.exists():
         with locked(folder):
@@ -126,7 +126,7 @@ def _spec(options: argparse.Namespace, settings: Settings) -> GenerationSpec:
 
 
 def _preset(name: str, settings: Settings) -> str:
-    choice = choose_preset(replace(settings, preset=name), _fits_gpu)
+    choice = choose_preset(replace(settings, preset=name), _why_not_on_gpu)
     if choice.reason is not None:
         console.print(
             f"[bold yellow]Using the preset demo, a small stand-in model:[/] "
@@ -136,10 +136,10 @@ def _preset(name: str, settings: Settings) -> str:
     return choice.preset
 
 
-def _fits_gpu(manifest: Manifest, settings: Settings) -> bool:
-    from infinitetalk.runner import fits_gpu
+def _why_not_on_gpu(preset: str, settings: Settings) -> str | None:
+    from infinitetalk.runner import why_not_on_gpu
 
-    return fits_gpu(manifest, settings)
+    return why_not_on_gpu(preset, settings)
 
 
 def _output_of(folder: Path) -> Path:
@@ -151,10 +151,14 @@ def _output_of(folder: Path) -> Path:
 
 
 def _render(folder: JobFolder, spec: GenerationSpec, settings: Settings) -> "Result":
-    with console.status("Loading the model ..."):
+    with console.status("Loading the model ...") as status:
         from infinitetalk.runner import Runner
 
-        runner = Runner.load(spec.preset, settings)
+        def show(network: str, done: int, total: int) -> None:
+            share = f"{done / 1e9:.1f} of {total / 1e9:.1f} GB"
+            status.update(f"Loading the model: {network}, {share} ...")
+
+        runner = Runner.load(spec.preset, settings, show)
     with ProgressBar(console) as bar, interruptible(_say_stopping) as interrupted:
         return runner.run(folder, spec, on_progress=bar.show, canceling=interrupted.is_set)
 

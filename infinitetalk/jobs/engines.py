@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from infinitetalk.jobs.database import Database
 
@@ -27,6 +28,8 @@ class Engine:
     preset: str
     device: str | None = None  # the name of the GPU, or cpu
     attention: str | None = None
+    resolutions: tuple[str, ...] = ()  # that its memory holds; none while it is not known
+    speakers: int | None = None  # that its weights can tell apart
     error: str | None = None  # the code of what it died of
 
 
@@ -48,4 +51,9 @@ class EngineBoard:
         """Every slot that was ever used here."""
         rows = self._database.read("SELECT record FROM engines ORDER BY slot")
         records = [json.loads(row["record"]) for row in rows]
-        return [Engine(**{**fields, "state": EngineState(fields["state"])}) for fields in records]
+        return [_engine(fields) for fields in records]
+
+
+def _engine(fields: dict[str, Any]) -> Engine:
+    state, resolutions = EngineState(fields["state"]), tuple(fields.get("resolutions", ()))
+    return Engine(**{**fields, "state": state, "resolutions": resolutions})

@@ -18,6 +18,7 @@ from typing import Protocol
 from infinitetalk.errors import (
     Canceled,
     InfiniteTalkError,
+    InvalidField,
     JobBusy,
     StorageFull,
     StoreBusy,
@@ -67,6 +68,12 @@ class Renderer(Protocol):
     """A loaded model; `runner.Runner` is the one there is."""
 
     @property
+    def preset(self) -> str: ...
+    @property
+    def resolutions(self) -> tuple[str, ...]: ...
+    @property
+    def speakers(self) -> int: ...
+    @property
     def attention(self) -> str: ...
     @property
     def gpu(self) -> str | None: ...
@@ -105,6 +112,7 @@ def execute(
     if not attempt.owns():  # the same lease is run twice, on hosts that deliver at least once
         return store.get(job.id)
     try:
+        _require_preset(job, renderer)
         rendering = renderer.run(
             blobs.folder(job.id),
             job.spec,
@@ -128,6 +136,16 @@ def execute(
             raise EngineFault(type(error).__name__) from error
         ended = job  # its files were taken away under it, with the job
     return _settle(store, job, ended)
+
+
+def _require_preset(job: Job, renderer: Renderer) -> None:
+    """A job waits longer than a deployment may stay as it is: other weights need other sizes."""
+    if job.spec.preset != renderer.preset:
+        raise InvalidField(
+            f"The job was taken in for the preset {job.spec.preset}, and this deployment now runs "
+            f"{renderer.preset}: submit it again.",
+            field="preset",
+        )
 
 
 class _Attempt:

@@ -49,7 +49,12 @@ def load_runner(preset: str, settings: Settings) -> Renderer:
     """The model of this deployment."""
     from infinitetalk.runner import Runner
 
-    return Runner.load(preset, settings)
+    return Runner.load(preset, settings, _log_loading)
+
+
+def _log_loading(network: str, done: int, total: int) -> None:
+    if done == total:
+        log.info("loaded %s, %.2f GB", network, total / 1e9)
 
 
 def main(
@@ -164,8 +169,13 @@ class _Engine:
     ) -> None:
         engine = Engine(self._slot, state, os.getpid(), time.time(), self._preset, error=error)
         if renderer is not None:
-            device = renderer.gpu or "cpu"
-            engine = replace(engine, device=device, attention=renderer.attention)
+            engine = replace(
+                engine,
+                device=renderer.gpu or "cpu",
+                attention=renderer.attention,
+                resolutions=renderer.resolutions,
+                speakers=renderer.speakers,
+            )
         self._host.engines.post(engine)
 
 

@@ -37,7 +37,7 @@ from infinitetalk.serving.sandbox import Sandbox
 from infinitetalk.serving.signals import chain_sigterm, die_with_parent, is_bentoml_worker
 from infinitetalk.serving.webhook import Courier
 from infinitetalk.spec import PRESETS
-from infinitetalk.weights.prepared import require_weights
+from infinitetalk.weights.selection import require_weights
 
 TICK_S = 0.2
 DELIVER_S = 1.0
@@ -85,7 +85,7 @@ class Backend:
         if choice.reason is not None:
             log.warning("USING THE PRESET %s: %s.", choice.preset.upper(), choice.reason)
         if self.settings.engines:
-            require_weights(choice.preset, self.settings.weights_folder)
+            require_weights(choice.preset, self.settings)
         self._sandbox = self._sandbox or Sandbox(self.settings)
         self._sandbox.start()
         try:

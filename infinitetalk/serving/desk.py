@@ -20,7 +20,9 @@ from infinitetalk.config import Settings
 from infinitetalk.errors import (
     AttentionUnavailable,
     BudgetExhausted,
+    DeviceTooSmall,
     DeviceUnavailable,
+    InvalidField,
     InvalidSetting,
     JobExpired,
     JobNotFinished,
@@ -38,12 +40,13 @@ from infinitetalk.jobs.outbox import Kind
 from infinitetalk.serving.intake import Accepted, Intake
 from infinitetalk.serving.pace import Pace
 from infinitetalk.serving.status import describe
+from infinitetalk.spec import GenerationSpec
 
 DAY_S = 86400.0
 CANNOT_START = frozenset(
     kind.code
     for kind in (
-        *(DeviceUnavailable, AttentionUnavailable, InvalidSetting),
+        *(DeviceUnavailable, DeviceTooSmall, AttentionUnavailable, InvalidSetting),
         *(WeightsMissing, WeightsCorrupt),
     )
 )
@@ -155,6 +158,7 @@ class Desk:
             idempotency_key=caller.idempotency_key,
         )
         if not self._is_repeated(caller):
+            self._check_abilities(job.spec, len(accepted.folder.speakers))
             self._check_budget(caller, job.seconds)
         owed = {Kind.WEBHOOK: accepted.callback_url, Kind.UPLOAD: accepted.output_url}
         return self._enqueue(job, accepted.folder, {k: url for k, url in owed.items() if url})
@@ -223,6 +227,21 @@ class Desk:
                 f"No engine can start here ({engines[0].error}); see /v1/info.", retry_after_s=60.0
             )
 
+    def _check_abilities(self, spec: GenerationSpec, voices: int) -> None:
+        """What the loaded weights and their device cannot render is not taken in; before an engine
+        has told what it can, everything of the preset is.
+        """
+        engines = [one for one in self._host.engines.all() if one.preset == spec.preset]
+        resolutions = {name for engine in engines for name in engine.resolutions}
+        if resolutions and spec.resolution not in resolutions:
+            raise InvalidField(
+                f"The memory here holds windows of {', '.join(sorted(resolutions))}, "
+                f"not of {spec.resolution}.",
+                field="resolution",
+            )
+        if voices > max((engine.speakers or voices for engine in engines), default=voices):
+            raise InvalidField("The weights here are for one speaker.", field="audio_2")
+
     def _describe(self, job: Job) -> dict[str, Any]:
         ahead = self._host.queue.position(job)
         eta_s = None if ahead is None else self._pace.eta_s(job.seconds, ahead)
@@ -252,6 +271,7 @@ class Desk:
             retry_of=job.id,
         )
         if not self._is_repeated(caller):
+            self._check_abilities(job.spec, len(self.folder(job).speakers))
             self._check_budget(caller, job.seconds)
         with self._host.blobs.staging() as folder:
             staged = JobFolder(folder / "job")

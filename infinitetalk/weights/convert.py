@@ -3,11 +3,13 @@
 Conversion pulls: every tensor a module needs names its source in the original file. So nothing can
 be missing unnoticed, and whatever the file holds besides must be on the component's short list of
 unused keys. Works for any sizes (the libraries' converters assume the released ones).
+
+A weight `X.weight` beside an `X.weight_scale` is in 8 bits, and its layer a `Float8Linear`.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from infinitetalk.errors import WeightsCorrupt
 from infinitetalk.models.audio_encoder import AudioEncoder, AudioEncoderConfig
+from infinitetalk.models.float8 import Kernel, emulated, quantize_linears
 from infinitetalk.models.image_encoder import ImageEncoder, ImageEncoderConfig
 from infinitetalk.models.text_encoder import TextEncoder, TextEncoderConfig
 from infinitetalk.models.transformer import InfiniteTalkTransformer
@@ -22,6 +25,8 @@ from infinitetalk.models.transformer_config import TransformerConfig
 from infinitetalk.models.vae import VAEConfig, VideoVAE
 
 Shape = tuple[int, ...]
+SCALE = "_scale"
+"""What the key of a weight in 8 bits ends with in the key of its scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,29 +203,84 @@ class Fit:
         return not (self.missing or self.unexpected or self.mismatched)
 
 
-def build(name: str, config: Any, device: str = "cpu") -> nn.Module:
-    """Component `name` with uninitialised or random parameters on `device` ("meta" for none)."""
+def build(
+    name: str,
+    config: Any,
+    device: str = "cpu",
+    *,
+    float8: Collection[str] = (),
+    kernel: Kernel = emulated,
+) -> nn.Module:
+    """Component `name` with uninitialised or random parameters on `device` ("meta" for none).
+
+    Args:
+        float8: original keys of the weights that are in 8 bits.
+        kernel: multiplies in their layers.
+    """
+    component = COMPONENTS[name]
     with torch.device(device):
-        return COMPONENTS[name].build(config).eval().requires_grad_(False)
+        network = component.build(config)
+    linears = {
+        module
+        for module, layer in network.named_modules()
+        if isinstance(layer, nn.Linear)
+        and component.source(config, f"{module}.weight").key in float8
+    }
+    quantize_linears(network, linears, kernel)
+    return network.eval().requires_grad_(False)
+
+
+def sources(name: str, config: Any, network: nn.Module) -> dict[str, Source]:
+    """Where every tensor of a network is in the original file."""
+    source = COMPONENTS[name].source
+    return {target: _source(source, config, target) for target in network.state_dict()}
+
+
+def _source(source: Callable[[Any, str], Source], config: Any, target: str) -> Source:
+    if is_scale(target):
+        weight = source(config, target.removesuffix(SCALE))
+        return replace(weight, key=weight.key + SCALE)
+    return source(config, re.sub(r"\.weight_float8$", ".weight", target))
+
+
+def is_scale(key: str) -> bool:
+    """Whether a tensor is the scale of a weight in 8 bits."""
+    return key.endswith(f".weight{SCALE}")
+
+
+def float8_keys(keys: Collection[str]) -> set[str]:
+    """The weights in 8 bits among the keys of a file: those with a scale."""
+    return {key.removesuffix(SCALE) for key in keys if is_scale(key)}
 
 
 def fit(name: str, config: Any, shapes: Mapping[str, Shape]) -> Fit:
     """Compare the keys and shapes of a file with what component `name` needs; reads no weights."""
     component = COMPONENTS[name]
     available = {component.canonical(key): shape for key, shape in shapes.items()}
-    wanted = build(name, config, "meta").state_dict()
-    sources = {target: component.source(config, target) for target in wanted}
-    needed = {source.key for source in sources.values()}
+    network = build(name, config, "meta", float8=float8_keys(available))
+    wanted, places = network.state_dict(), sources(name, config, network)
+    needed = {source.key for source in places.values()}
     leftover = available.keys() - needed
     unused = {key for key in leftover if re.fullmatch(component.unused(config), key)}
     wrong = {
         f"{source.key} is {list(available[source.key])}"
-        for target, source in sources.items()
+        for target, source in places.items()
         if source.key in available
         and source.shape(available[source.key]) != tuple(wanted[target].shape)
     }
     rows = (needed - available.keys(), leftover - unused, wrong, unused)
     return Fit(*(tuple(sorted(row)) for row in rows))
+
+
+def require_fit(name: str, config: Any, shapes: Mapping[str, Shape]) -> None:
+    """Refuse a file that does not hold component `name` and nothing else.
+
+    Raises:
+        WeightsCorrupt: a key is missing, unknown or of another shape.
+    """
+    found = fit(name, config, shapes)
+    if not found.is_exact:
+        raise WeightsCorrupt(f"The weights of {name} do not fit: {_explain(found)}.")
 
 
 def from_original(name: str, config: Any, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -229,23 +289,27 @@ def from_original(name: str, config: Any, weights: Mapping[str, Tensor]) -> dict
     Raises:
         WeightsCorrupt: a key is missing, unknown or of another shape.
     """
-    found = fit(name, config, {key: tuple(tensor.shape) for key, tensor in weights.items()})
-    if not found.is_exact:
-        raise WeightsCorrupt(f"The weights of {name} do not fit: {_explain(found)}.")
-    component = COMPONENTS[name]
-    available = {component.canonical(key): tensor for key, tensor in weights.items()}
-    targets = build(name, config, "meta").state_dict()
-    sources = {target: component.source(config, target) for target in targets}
-    return {target: source.take(available[source.key]) for target, source in sources.items()}
+    require_fit(name, config, {key: tuple(tensor.shape) for key, tensor in weights.items()})
+    network = build(name, config, "meta", float8=float8_keys(weights))
+    return arrange(name, config, network, weights)
+
+
+def arrange(
+    name: str, config: Any, network: nn.Module, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The state dict of a network from tensors that fit it."""
+    canonical = COMPONENTS[name].canonical
+    available = {canonical(key): tensor for key, tensor in weights.items()}
+    places = sources(name, config, network).items()
+    return {target: source.take(available[source.key]) for target, source in places}
 
 
 def to_original(name: str, config: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of `from_original`: a module's state dict under original names."""
-    component = COMPONENTS[name]
     thirds: dict[str, dict[int, Tensor]] = {}
     original: dict[str, Tensor] = {}
     for target, tensor in state.items():
-        source = component.source(config, target)
+        source = _source(COMPONENTS[name].source, config, target)
         if source.third is not None:
             thirds.setdefault(source.key, {})[source.third] = tensor
         else:

@@ -8,14 +8,21 @@ What a file may hold for a module, and what becomes of it:
     .alpha                               ignored, as in the reference: no alpha / rank factor
     everything else                      ignored, and reported with the reason
 
-Unlike the reference, a module with both a pair and a .diff gets both.
+Unlike the reference, a module with both a pair and a .diff gets both. Several LoRAs are added one
+after another, each with its own scale, and the sum is rounded once.
+
+A file is sorted by the shapes in its header; its tensors are read when they are added.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch import Tensor
+
+from infinitetalk.errors import WeightsCorrupt
 
 PREFIX = "diffusion_model."
 Shape = tuple[int, ...]
@@ -27,12 +34,37 @@ _HALVES = {"up": "down", "down": "up", "B": "A", "A": "B"}  # a half's other hal
 _LEFT = ("up", "B")  # the halves that the product starts with
 
 
+class Stored(Protocol):
+    """A tensor, or what knows its shape and reads it when it is wanted."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def float(self) -> Tensor: ...
+
+
 @dataclass(slots=True)
 class LoraReport:
     """What happened to every key of a LoRA file."""
 
     used: list[str] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)  # key -> why
+    misfits: dict[str, str] = field(default_factory=dict)  # those made for another model, -> why
+
+    @property
+    def summary(self) -> str:
+        """One line: how many keys are used, and how many are not for which reasons."""
+        counts = Counter(
+            "does not fit" if k in self.misfits else v for k, v in self.ignored.items()
+        )
+        text = f"{len(self.used)} of {len(self.used) + len(self.ignored)} keys used"
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in counts.most_common())
+        return f"{text}; {len(self.ignored)} ignored: {reasons}" if reasons else text
+
+    @property
+    def warnings(self) -> list[str]:
+        """One line for every key that was made for another model."""
+        return [f"{key}: {reason}" for key, reason in self.misfits.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +73,15 @@ class Addend:
 
     keys: tuple[str, ...]  # of the file
     target: str  # of the transformer
-    left: Tensor
-    right: Tensor | None = None
+    left: Stored
+    right: Stored | None = None
 
     @property
     def fault(self) -> str | None:
         """Why it cannot be computed, None when it can."""
         if self.right is None:
             return None
-        if min(self.left.dim(), self.right.dim()) < 2:
+        if min(len(self.left.shape), len(self.right.shape)) < 2:
             return "a half is no matrix"
         if self.left.shape[1] != self.right.shape[0]:
             return f"ranks {self.left.shape[1]} and {self.right.shape[0]} differ"
@@ -73,7 +105,7 @@ Delta = tuple[Addend, ...]
 
 
 def read_lora(
-    lora: Mapping[str, Tensor], shapes: Mapping[str, Shape]
+    lora: Mapping[str, Stored], shapes: Mapping[str, Shape]
 ) -> tuple[dict[str, Delta], LoraReport]:
     """Sort a LoRA file by the tensors it changes.
 
@@ -92,8 +124,46 @@ def read_lora(
             deltas[addend.target] = (*deltas.get(addend.target, ()), addend)
             report.used += addend.keys
         else:
-            report.ignored |= dict.fromkeys(addend.keys, reason)
+            report.misfits |= dict.fromkeys(addend.keys, reason)
+    report.ignored |= report.misfits
     return deltas, report
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA file sorted for one transformer, and how strongly it is added."""
+
+    name: str
+    scale: float
+    deltas: Mapping[str, Delta]
+    report: LoraReport
+
+
+def sort_lora(
+    name: str, lora: Mapping[str, Stored], scale: float, shapes: Mapping[str, Shape]
+) -> Lora:
+    """`read_lora` for a file that is meant to change something.
+
+    Raises:
+        WeightsCorrupt: nothing of it can be used.
+    """
+    deltas, report = read_lora(lora, shapes)
+    if not deltas:
+        why = next((f": {key}: {reason}" for key, reason in report.ignored.items()), "")
+        raise WeightsCorrupt(f"Nothing of the LoRA {name} fits this model{why}.")
+    return Lora(name, scale, deltas, report)
+
+
+def add_loras(weight: Tensor, target: str, loras: Iterable[Lora]) -> Tensor:
+    """The weight of this name with all LoRAs added in order: in float32, or as it was if none does.
+
+    Args:
+        weight: not changed.
+    """
+    for lora in loras:
+        if delta := lora.deltas.get(target):
+            weight = _add(weight, delta, lora.scale)
+    return weight
 
 
 def total(delta: Delta) -> Tensor:
@@ -106,10 +176,14 @@ def total(delta: Delta) -> Tensor:
 
 def merge(weight: Tensor, delta: Delta, scale: float) -> Tensor:
     """weight + scale * delta, computed in float32, in the weight's dtype."""
-    return (weight.float() + scale * total(delta)).to(weight.dtype)
+    return _add(weight, delta, scale).to(weight.dtype)
 
 
-def _addends(lora: Mapping[str, Tensor], report: LoraReport) -> Iterator[Addend]:
+def _add(weight: Tensor, delta: Delta, scale: float) -> Tensor:
+    return weight.float() + scale * total(delta)
+
+
+def _addends(lora: Mapping[str, Stored], report: LoraReport) -> Iterator[Addend]:
     """Everything the file could add; keys that add nothing go to the report."""
     for key, tensor in lora.items():
         match = _KEY.fullmatch(key.removeprefix(PREFIX))
@@ -127,7 +201,7 @@ def _addends(lora: Mapping[str, Tensor], report: LoraReport) -> Iterator[Addend]
 
 
 def _product(
-    key: str, module: str, half: str, lora: Mapping[str, Tensor], report: LoraReport
+    key: str, module: str, half: str, lora: Mapping[str, Stored], report: LoraReport
 ) -> Iterator[Addend]:
     """The product of a pair, yielded when its left half comes up."""
     other = f"{PREFIX}{module}.lora_{_HALVES[half]}.weight"

@@ -1,70 +1,127 @@
-"""Whether a model fits into a device's memory: its weights, and what a window needs on top."""
+"""Whether a model fits into a device's memory, and where its text encoder goes so that it does.
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+    weights + window <= free    with the text encoder on the device, on the CPU, or in fp8
+
+Everything else stays on the device. A deployment is planned for the largest resolution that fits
+with the text encoder in one of these places. Pure arithmetic: what is free is an argument.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from infinitetalk.spec import PRESETS, Preset
-from infinitetalk.weights.convert import COMPONENTS, build
-from infinitetalk.weights.load import component_dtypes
-from infinitetalk.weights.synthetic import SIZES
+from infinitetalk.spec import PRESETS
+from infinitetalk.weights.device_memory import GIB, Memory
+from infinitetalk.weights.footprint import Footprint, largest
+from infinitetalk.weights.text_placement import TextPlacement
 
-GIB = 2**30
-# Activations of one forward in widths of a token: the stream, q, k, v, their rotated copies in
-# float32 and the feed-forward's inner layer. An estimate, on the high side.
-_WIDTHS_PER_TOKEN = 20
-_SYNTHETIC_VOCABULARY = 1024
+_PLACES = {
+    TextPlacement.DEVICE: "everything resident",
+    TextPlacement.DEVICE_FP8: "text encoder in fp8",
+    TextPlacement.CPU: "text encoder on the CPU",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Memory of one preset on one device, in GiB."""
+    """One preset at one resolution on one device; sizes in bytes."""
 
     preset: str
-    weights: float
-    working: float
-    available: float
+    precision: str
+    resolution: str
+    text_encoder: TextPlacement
+    weights: int
+    window: int
+    on_host: int
+    free: Memory
+    is_forced: bool = False  # the settings name the place of the text encoder
+    instead_of: int | None = None  # what would be needed with it on the device
+
+    @property
+    def needed(self) -> int:
+        """On the device."""
+        return self.weights + self.window
 
     @property
     def fits(self) -> bool:
-        return self.weights + self.working <= self.available
+        return self.needed <= self.free.device and self.on_host <= self.free.host
 
     @property
     def sentence(self) -> str:
-        need = f"{self.weights:.1f} GiB of weights and about {self.working:.1f} GiB for a window"
-        verdict = "fits, everything resident" if self.fits else "does not fit"
-        return f"{need}; {verdict} in {self.available:.1f} GiB"
+        """Where the text encoder is and why, what is needed, and whether it fits."""
+        verdict = "fits" if self.fits else "does not fit"
+        return (
+            f"{self.precision}, {_PLACES[self.text_encoder]}{self._reason}: "
+            f"{in_gib(self.weights)} of weights and about {in_gib(self.window)} for a window; "
+            f"{verdict} in {in_gib(self.free.device)}"
+        )
+
+    @property
+    def _reason(self) -> str:
+        if self.is_forced:
+            return ", as set"
+        if self.instead_of is None:
+            return ""
+        return f" (else it would need {in_gib(self.instead_of)})"
+
+    def holds(self, resolution: str) -> bool:
+        """Whether there is room for windows of this resolution too."""
+        buckets = PRESETS[self.preset].buckets
+        return largest(buckets[resolution]) <= largest(buckets[self.resolution])
 
 
-def plan_memory(preset: str, precision: torch.dtype, device: torch.device) -> MemoryPlan:
-    """What a preset needs at its default resolution, against all memory of the device."""
-    sizes = dict(_parameters(preset))
-    dtypes = component_dtypes(precision, device)
-    weights = sum(count * dtypes[name].itemsize for name, count in sizes.items()) / GIB
-    return MemoryPlan(preset, weights, _working(PRESETS[preset], precision), _available(device))
+def plan_largest(model: Footprint, free: Memory, text_encoder: str = "auto") -> MemoryPlan:
+    """The plan for the largest resolution that fits; for the smallest one if none does."""
+    buckets = model.preset.buckets
+    for resolution in sorted(buckets, key=lambda name: largest(buckets[name]), reverse=True):
+        plan = plan_memory(model, resolution, free, text_encoder)
+        if plan.fits:
+            break
+    return plan
 
 
-def _parameters(preset: str) -> Iterator[tuple[str, int]]:
-    config = SIZES[preset](_SYNTHETIC_VOCABULARY) if preset in SIZES else None
-    for name, component in COMPONENTS.items():
-        sizes = component.config() if config is None else getattr(config, name)
-        yield name, sum(p.numel() for p in build(name, sizes, "meta").parameters())
+def plan_memory(
+    model: Footprint, resolution: str, free: Memory, text_encoder: str = "auto"
+) -> MemoryPlan:
+    """The plan for a resolution: the text encoder in the first place that leaves room.
+
+    Where there is no such place, it is the plan that needs least of the device.
+
+    Args:
+        text_encoder: "auto", or the one place that may be tried.
+    """
+    is_forced = text_encoder != "auto"
+    plans = [
+        _plan(model, resolution, free, place, is_forced=is_forced)
+        for place in _places(text_encoder, model.device)
+    ]
+    best = next((plan for plan in plans if plan.fits), min(plans, key=lambda plan: plan.needed))
+    return best if best is plans[0] else replace(best, instead_of=plans[0].needed)
 
 
-def _working(preset: Preset, precision: torch.dtype) -> float:
-    height, width = max(
-        preset.buckets[preset.default_resolution].values(), key=lambda s: s[0] * s[1]
+def _plan(
+    model: Footprint, resolution: str, free: Memory, place: TextPlacement, *, is_forced: bool
+) -> MemoryPlan:
+    text = model.text_encoder(place)
+    return MemoryPlan(
+        preset=model.preset.name,
+        precision=model.precision,
+        resolution=resolution,
+        text_encoder=place,
+        weights=model.resident + text.device,
+        window=model.window(resolution),
+        on_host=text.host,
+        free=free,
+        is_forced=is_forced,
     )
-    tokens = (1 + (preset.window - 1) // 4) * (height // 16) * (width // 16)
-    config = SIZES[preset.name](_SYNTHETIC_VOCABULARY) if preset.name in SIZES else None
-    dim = config.transformer.dim if config else COMPONENTS["transformer"].config().dim
-    pixels = preset.window * height * width * 3 * 4  # float32 frames, and as much to match colours
-    return (tokens * dim * _WIDTHS_PER_TOKEN * precision.itemsize + 4 * pixels) / GIB
 
 
-def _available(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory / GIB
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+def in_gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def _places(text_encoder: str, device: torch.device) -> Sequence[TextPlacement]:
+    if text_encoder != "auto":
+        return (TextPlacement(text_encoder),)
+    return tuple(TextPlacement) if device.type == "cuda" else (TextPlacement.DEVICE,)

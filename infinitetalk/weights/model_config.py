@@ -23,6 +23,11 @@ class ModelConfig:
     audio_encoder: Any
 
 
+def released_config() -> ModelConfig:
+    """The sizes of the released model."""
+    return ModelConfig(**{name: component.config() for name, component in COMPONENTS.items()})
+
+
 def write_model_config(folder: Path, config: ModelConfig) -> None:
     values = {name: asdict(getattr(config, name)) for name in COMPONENTS}
     (folder / MODEL).write_text(json.dumps(values, indent=1))
@@ -35,10 +40,21 @@ def read_model_config(folder: Path) -> ModelConfig:
         WeightsCorrupt: `model.json` does not describe a model of this version.
     """
     try:
-        values = json.loads((folder / MODEL).read_text())
-        return ModelConfig(**{name: _config(name, values[name]) for name in COMPONENTS})
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        return parse_model_config(json.loads((folder / MODEL).read_text()))
+    except (OSError, ValueError) as error:
         raise WeightsCorrupt(f"{MODEL} of {folder.name} is unreadable.") from error
+
+
+def parse_model_config(values: Any) -> ModelConfig:
+    """The content of a `model.json`.
+
+    Raises:
+        ValueError: it does not describe a model of this version.
+    """
+    try:
+        return ModelConfig(**{name: _config(name, values[name]) for name in COMPONENTS})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("these are not the sizes of a model") from error
 
 
 def _config(component: str, values: Mapping[str, Any]) -> Any:

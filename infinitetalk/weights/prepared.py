@@ -7,7 +7,7 @@
         vae.safetensors  text_encoder.safetensors  image_encoder.safetensors
         audio_encoder.safetensors
         tokenizer.json
-        verified.json               sizes and times of the files whose hashes were found right
+        verified.json               notes of files whose hashes were found right (see stamps.py)
 
 The manifest is written last, and the folder appears under its name only when complete.
 This module needs no torch.
@@ -15,10 +15,12 @@ This module needs no torch.
 
 import hashlib
 import json
-import os
+import logging
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +28,13 @@ from typing import Any
 
 from infinitetalk.errors import WeightsCorrupt, WeightsMissing
 from infinitetalk.spec import PRESETS
+from infinitetalk.weights.stamps import noted, stamp, write_stamps
+from infinitetalk.weights.storage import write_durably
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
+BF16, FP8 = "bf16", "fp8"  # precisions of a prepared transformer
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 VERIFIED = "verified.json"
@@ -46,10 +53,11 @@ class Manifest:
     """What a prepared folder holds and how it came to be."""
 
     preset: str
-    precision: str
-    speakers: int
-    recipe: str
+    precision: str  # of the transformer: bf16 or fp8
+    speakers: int  # that its audio adapter can tell apart
+    recipe: str  # a sentence
     files: Mapping[str, FileEntry]
+    sources: Sequence[Mapping[str, Any]] = ()  # the original files: repository, revision, hash, ...
     format: int = FORMAT
 
     @property
@@ -83,12 +91,18 @@ def preparing(folder: Path) -> Iterator[Path]:
 
 def write_manifest(folder: Path, preset: str, precision: str, speakers: int, recipe: str) -> None:
     """Seal a folder: hash every file in it and write the manifest."""
-    files = {
-        path.name: FileEntry(path.stat().st_size, _sha256(path))
-        for path in sorted(folder.iterdir())
-    }
-    manifest = Manifest(preset, precision, speakers, recipe, files)
-    (folder / MANIFEST).write_text(json.dumps(asdict(manifest), indent=1))
+    files = {path.name: file_entry(path) for path in sorted(folder.iterdir())}
+    seal(folder, Manifest(preset, precision, speakers, recipe, files))
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest: from now on the folder holds a prepared model."""
+    write_durably(folder / MANIFEST, json.dumps(asdict(manifest), indent=1))
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Size and hash of a file as it is."""
+    return FileEntry(path.stat().st_size, _sha256(path))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -111,7 +125,8 @@ def read_manifest(folder: Path) -> Manifest:
                 f"this version reads {FORMAT}."
             )
         files = {name: FileEntry(**entry) for name, entry in values["files"].items()}
-        return Manifest(**{**values, "files": files})
+        sources = tuple(values.get("sources", ()))
+        return Manifest(**{**values, "files": files, "sources": sources})
     except (AttributeError, KeyError, TypeError) as error:
         raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is incomplete.") from error
 
@@ -127,56 +142,64 @@ def prepared_folders(weights: Path) -> dict[Path, Manifest]:
     return found
 
 
-def find_weights(preset: str, weights: Path) -> Path:
-    """The prepared folder of a preset.
-
-    Raises:
-        WeightsMissing: nobody has prepared it.
-    """
-    for folder, manifest in prepared_folders(weights).items():
-        if manifest.preset == preset:
-            return folder
-    raise WeightsMissing(
-        f"The weights of the preset {preset} are not prepared; demo and tiny need no preparing."
-    )
-
-
-def require_weights(preset: str, weights: Path) -> None:
-    """Refuse a preset that could not be loaded, without loading anything.
-
-    Raises:
-        WeightsMissing: nobody has prepared it.
-    """
-    if not PRESETS[preset].is_bundled:
-        find_weights(preset, weights)
-
-
-def verify(folder: Path, manifest: Manifest, *, deep: bool = False) -> None:
+def verify(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    stamps: Path | None = None,
+    deep: bool = False,
+    clock: Callable[[], float] = time.time,
+) -> None:
     """Check sizes always, hashes once for every state of a file (or again when `deep`).
+
+    Args:
+        stamps: where it is noted that hashes were right if `folder` is read-only.
 
     Raises:
         WeightsCorrupt: names the file that is missing, partial or altered.
     """
-    stamps = {} if deep else _read_stamps(folder)
-    found: dict[str, list[int]] = {}
     for name, entry in manifest.files.items():
-        path = folder / name
-        state = path.stat() if path.is_file() else None
-        if state is None or state.st_size != entry.size:
-            raise WeightsCorrupt(f"The weights file {folder.name}/{name} is missing or partial.")
-        found[name] = [state.st_size, state.st_mtime_ns]
-        if stamps.get(name) != found[name] and _sha256(path) != entry.sha256:
-            raise WeightsCorrupt(f"The weights file {folder.name}/{name} is altered.")
-    if stamps != found and os.access(folder, os.W_OK):  # a read-only folder is hashed each time
-        (folder / VERIFIED).write_text(json.dumps(found))
+        if not (folder / name).is_file() or (folder / name).stat().st_size != entry.size:
+            raise damaged(folder, name, manifest, "missing or partial")
+    places = [folder / VERIFIED]
+    if stamps is not None:
+        places.append(stamps / f"{manifest.fingerprint}.json")
+    found = {name: stamp(folder / name, entry.sha256) for name, entry in manifest.files.items()}
+    unknown = found.keys() - (set() if deep else noted(places, found))
+    altered = _altered(folder, manifest, unknown)
+    if unknown:
+        good = {name: note for name, note in found.items() if name not in altered}
+        write_stamps(places, good, clock())
+    for name in altered:
+        raise damaged(folder, name, manifest, "altered")
 
 
-def _read_stamps(folder: Path) -> Any:
-    try:
-        stamps = json.loads((folder / VERIFIED).read_text())
-    except (OSError, ValueError):
-        return {}
-    return stamps if isinstance(stamps, dict) else {}
+def damaged(folder: Path, name: str, manifest: Manifest, how: str) -> WeightsCorrupt:
+    """The error for a file of a prepared folder, with what mends it."""
+    return WeightsCorrupt(f"The weights file {folder.name}/{name} is {how}. {remedy(manifest)}")
+
+
+def remedy(manifest: Manifest) -> str:
+    """What to do about a damaged folder."""
+    preset = PRESETS.get(manifest.preset)
+    if preset is not None and preset.is_bundled:
+        return "Delete the folder; the next start writes it again."
+    return (
+        f"Run `infinitetalk weights prepare --preset {manifest.preset} "
+        f"--precision {manifest.precision} --speakers {manifest.speakers}` again."
+    )
+
+
+def _altered(folder: Path, manifest: Manifest, names: Collection[str]) -> list[str]:
+    """Those of the files that do not have the hash they should; several are read at once."""
+    if not names:
+        return []
+    size = sum(manifest.files[name].size for name in names)
+    log.info("Hashing %d weights files of %s, %.1f GB.", len(names), folder.name, size / 1e9)
+    with ThreadPoolExecutor(thread_name_prefix="weights-hash") as pool:
+        hashes = pool.map(_sha256, (folder / name for name in names))
+        pairs = zip(names, hashes, strict=True)
+        return sorted(name for name, sha256 in pairs if sha256 != manifest.files[name].sha256)
 
 
 def _sha256(path: Path) -> str:

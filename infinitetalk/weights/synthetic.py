@@ -23,13 +23,17 @@ from infinitetalk.models.vae import VAEConfig
 from infinitetalk.weights.convert import COMPONENTS, build, to_original
 from infinitetalk.weights.model_config import ModelConfig, write_model_config
 from infinitetalk.weights.prepared import (
+    BF16,
+    FP8,
     TOKENIZER,
     preparing,
     weights_file,
     write_manifest,
 )
+from infinitetalk.weights.quantize import is_quantized, quantized
 
 SEED = 20250819
+SPEAKERS = 2
 RECIPE = f"random weights, seed {SEED}, layout 1"
 
 
@@ -83,25 +87,33 @@ def _demo(vocabulary: int) -> ModelConfig:
 SIZES: Mapping[str, Callable[[int], ModelConfig]] = {"tiny": _tiny, "demo": _demo}
 
 
-def folder_name(preset: str) -> str:
+def model_config(preset: str) -> ModelConfig:
+    """Sizes of `tiny` or `demo`."""
+    with _tokenizer() as path:
+        return SIZES[preset](Tokenizer.from_file(str(path)).get_vocab_size())
+
+
+def folder_name(preset: str, precision: str = BF16) -> str:
     """A name that changes with recipe, sizes or tokenizer: an outdated folder is not used."""
     with _tokenizer() as path:
-        parts = (RECIPE, repr(_config(preset, path)), path.read_text())
-    return f"{preset}-{hashlib.sha256(''.join(parts).encode()).hexdigest()[:12]}"
+        parts = (RECIPE, repr(model_config(preset)), path.read_text())
+    digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+    return f"{preset}-{precision}-{digest[:12]}"
 
 
-def write_synthetic(preset: str, folder: Path) -> None:
-    """Write the prepared folder of `tiny` or `demo`."""
+def write_synthetic(preset: str, folder: Path, precision: str = BF16) -> None:
+    """Write the prepared folder of `tiny` or `demo`; the text encoder's is always bf16."""
     with preparing(folder) as part, _tokenizer() as tokenizer:
         shutil.copyfile(tokenizer, part / TOKENIZER)
-        config = _config(preset, tokenizer)
+        config = model_config(preset)
         for name in COMPONENTS:
             sizes = getattr(config, name)
             shapes = to_original(name, sizes, build(name, sizes, "meta").state_dict())
-            weights = {key: random_weight(f"{name}.{key}", t.shape) for key, t in shapes.items()}
+            is_fp8 = name == "transformer" and precision == FP8
+            weights = random_weights(name, shapes, is_fp8=is_fp8)
             save_file(weights, part / weights_file(name))
         write_model_config(part, config)
-        write_manifest(part, preset, "bfloat16", 2, RECIPE)
+        write_manifest(part, preset, precision, SPEAKERS, RECIPE)
 
 
 @contextmanager
@@ -110,8 +122,15 @@ def _tokenizer() -> Iterator[Path]:
         yield path
 
 
-def _config(preset: str, tokenizer: Path) -> ModelConfig:
-    return SIZES[preset](Tokenizer.from_file(str(tokenizer)).get_vocab_size())
+def random_weights(
+    name: str, shapes: Mapping[str, Tensor], *, is_fp8: bool = False
+) -> dict[str, Tensor]:
+    """The tensors of a network under original names, as they are stored."""
+    weights: dict[str, Tensor] = {}
+    for key, shape in shapes.items():
+        weight = random_weight(f"{name}.{key}", shape.shape)
+        weights |= quantized(key, weight) if is_fp8 and is_quantized(key, name) else {key: weight}
+    return weights
 
 
 def random_weight(key: str, shape: torch.Size) -> Tensor:

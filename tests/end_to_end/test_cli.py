@@ -16,6 +16,7 @@ from infinitetalk.config import Settings
 from infinitetalk.jobfolder import JobFolder, create_job
 from infinitetalk.spec import specify
 from tests.end_to_end.reading import read_video
+from tests.weights.prepared_models import announce
 
 Make = Callable[..., Path]
 Command = list[str]
@@ -149,6 +150,7 @@ def test_a_preset_without_weights_is_refused_before_anything_is_read(
         ("INFINITETALK_DEVICE", "cuda:7", "device_unavailable"),
         ("INFINITETALK_ATTENTION", "cudnn", "attention_unavailable"),
         ("INFINITETALK_ATTENTION", "magic", "invalid_setting"),
+        ("INFINITETALK_MEMORY_GIGABYTES", "0.001", "device_too_small"),
         ("INFINITETALK_HOMES", "/tmp", "invalid_setting"),
     ],
 )
@@ -203,7 +205,7 @@ def test_a_fault_of_ours_is_one_line_and_a_stack_with_debug(
 ) -> None:
     folder = JobFolder(tmp_path / "video.mp4.job")
     create_job(folder, specify("tiny"), portrait, [make_speech(0.4)], settings)
-    folder.job.write_text(folder.job.read_text().replace("48p", "nonsense"))
+    folder.job.write_text(folder.job.read_text().replace('"steps": 2', '"steps": "two"'))
     command = ["generate", "--resume", str(folder.root)]
     assert main(command) == 1
     said = capsys.readouterr().err
@@ -305,6 +307,30 @@ def test_doctor_describes_this_machine(capsys: pytest.CaptureFixture[str]) -> No
     said = capsys.readouterr().out
     for row in ("torch", "device cpu", "attention sdpa", "preset tiny", "ffmpeg", "memory demo"):
         assert row in said
+
+
+def test_doctor_tells_what_each_preset_needs_and_which_command_makes_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announce(tmp_path / "weights", "standard", "fp8", speakers=1)
+    (announce(tmp_path / "weights", "best") / "model.json").unlink()
+    monkeypatch.setenv("INFINITETALK_HOME", str(tmp_path))
+    monkeypatch.setenv("INFINITETALK_MEMORY_GIGABYTES", "1")
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["doctor"]) == 3, "the weights of best are damaged"
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+    def row(what: str) -> str:
+        (found,) = (line for line in rows if line.startswith(f"│ {what} │"))
+        return found
+
+    assert "fp8, speakers: 1" in row("preset standard")
+    assert "`infinitetalk weights prepare --preset fast`" in row("preset fast")
+    for name in ("standard 480p", "standard 720p"):
+        assert "missing │ fp8, everything resident:" in row(f"memory {name}")
+        assert "does not fit in 1.0 GiB" in row(f"memory {name}")
+    assert "fits in 1.0 GiB" in row("memory tiny 48p")
+    assert "bad │ model.json of best-bf16-1 is unreadable" in row("memory best")
 
 
 @pytest.mark.parametrize("command", [[], ["generate"], ["doctor"]])

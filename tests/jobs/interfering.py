@@ -58,6 +58,18 @@ class InterferingRunner:
         self._data = data
 
     @property
+    def preset(self) -> str:
+        return self._runner.preset
+
+    @property
+    def resolutions(self) -> tuple[str, ...]:
+        return self._runner.resolutions
+
+    @property
+    def speakers(self) -> int:
+        return self._runner.speakers
+
+    @property
     def attention(self) -> str:
         return self._runner.attention
 

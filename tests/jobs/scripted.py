@@ -30,6 +30,9 @@ class ScriptedRenderer:
         at_end: happens when the result is there and nobody is asked any more.
     """
 
+    preset = "tiny"
+    resolutions = ("48p",)
+    speakers = 2
     attention = "sdpa"
     gpu = "NVIDIA L40S"
 

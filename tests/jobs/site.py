@@ -8,7 +8,7 @@ from infinitetalk.jobfolder import JobFolder
 from infinitetalk.jobs.engines import EngineState
 from infinitetalk.jobs.host import Host
 from infinitetalk.jobs.model import Job
-from infinitetalk.spec import specify
+from infinitetalk.spec import GenerationSpec, specify
 from tests.jobs.interfering import is_paused
 from tests.jobs.nursery import EngineProcess, Nursery
 from tests.jobs.records import ENOUGH, a_job
@@ -31,8 +31,8 @@ class Site:
         self._input = job
         self.engines: list[EngineProcess] = []
 
-    def submit(self) -> Job:
-        job = a_job(spec=SPEC, seconds=SECONDS)
+    def submit(self, spec: GenerationSpec = SPEC) -> Job:
+        job = a_job(spec=spec, seconds=SECONDS)
         with self.host.blobs.staging() as staging:
             shutil.copytree(self._input.root, staging / "job")
             self.host.blobs.adopt(JobFolder(staging / "job"), job.id)

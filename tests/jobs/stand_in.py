@@ -33,14 +33,19 @@ def load(preset: str, settings: Settings) -> "StandIn":
     if deed == "hang":
         plan.unlink()  # the next one does not
         time.sleep(FOREVER_S)
-    return StandIn()
+    return StandIn(preset)
 
 
 class StandIn:
     """Does what the prompt says, then leaves a result."""
 
+    resolutions = ("48p",)
+    speakers = 2
     attention = "none"
     gpu = None
+
+    def __init__(self, preset: str) -> None:
+        self.preset = preset
 
     def run(
         self,

@@ -131,6 +131,21 @@ def test_what_can_never_work_is_not_tried_again(bench: Bench, error: InfiniteTal
     assert (job.error.code, job.error.field) == (error.code, error.field)
 
 
+def test_a_job_of_another_preset_is_failed_and_never_rendered(bench: Bench) -> None:
+    """It waited while the deployment was changed: its sizes and steps are not those of today."""
+    renderer = ScriptedRenderer(at(Stage.ENCODING))
+    renderer.preset = "fast"
+    job = bench.run(renderer)
+    assert job == bench.row
+    assert (job.status, job.attempt, job.losses) == (Status.FAILED, 1, 0)
+    assert job.error is not None
+    assert (job.error.code, job.error.field) == ("invalid_field", "preset")
+    assert (job.error.status, job.error.retryable) == (422, False)
+    for said in ("for the preset tiny", "now runs fast", "submit it again"):
+        assert said in job.error.message
+    assert renderer.played == 0
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -17,6 +17,7 @@ from infinitetalk.jobfolder import JobFolder, create_job
 from infinitetalk.jobs.engines import EngineState
 from infinitetalk.jobs.model import Job, Status, cancel
 from infinitetalk.jobs.worker import FAULT_EXIT
+from infinitetalk.spec import specify
 from tests.end_to_end.reading import read_video
 from tests.jobs.interfering import END, START, Moment, release
 from tests.jobs.nursery import EngineProcess, Nursery
@@ -299,6 +300,22 @@ def test_two_engines_of_one_slot_do_not_work_at_once(site: Site) -> None:
     assert not third.has_ended
 
 
+def test_after_a_change_of_the_deployment_jobs_of_the_old_preset_fail_and_new_ones_run(
+    site: Site, undisturbed: np.ndarray
+) -> None:
+    old, new = site.submit(specify("demo")), site.submit()
+    engine = site.engine(preset="tiny")
+    assert site.until_ended(new).status is Status.COMPLETED
+    assert_one_whole_result(site, site.row(new), undisturbed)
+    failed = site.row(old)
+    assert (failed.status, failed.attempt) == (Status.FAILED, 1)
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.field) == ("invalid_field", "preset")
+    assert "preset demo" in failed.error.message and "runs tiny" in failed.error.message
+    assert not site.folder(old).checkpoint.exists()
+    assert not engine.has_ended
+
+
 def test_weights_that_are_missing_end_the_engine_with_their_code(site: Site) -> None:
     job = site.submit()
     engine = site.engine(preset="standard")
@@ -384,5 +401,6 @@ def test_an_idle_engine_stops_at_once(site: Site) -> None:
     until(lambda: site.state() is EngineState.READY)
     (told,) = site.host.engines.all()
     assert (told.pid, told.device, told.preset) == (engine.pid, "cpu", "tiny")
+    assert (told.resolutions, told.speakers) == (("48p",), 2)
     engine.send(signal.SIGINT)
     assert engine.wait(5) == 0

@@ -4,6 +4,8 @@ import json
 import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -150,6 +152,56 @@ def test_a_job_that_no_engine_could_ever_take_is_refused(
     assert service.try_submit().status_code == status
     service.host.engines.post(Engine("0", EngineState.READY, 2, 0.0, "tiny"))
     assert service.try_submit().status_code == 200
+
+
+def able(preset: str, resolutions: tuple[str, ...] = (), speakers: int | None = None) -> Engine:
+    state = EngineState.READY
+    return Engine("0", state, 1, 0.0, preset, resolutions=resolutions, speakers=speakers)
+
+
+def try_submit_voices(service: Service, voices: int) -> Any:
+    with ExitStack() as opened:
+        names = {"image": service.portrait, "audio": service.speech, "audio_2": service.speech}
+        files = {name: opened.enter_context(path.open("rb")) for name, path in names.items()}
+        if voices == 1:
+            del files["audio_2"]
+        return service.client.post("/generate/submit", files=files)
+
+
+@pytest.mark.parametrize(
+    ("engine", "voices", "field"),
+    [
+        (able("tiny", ("48p", "96p"), 2), 2, None),
+        (able("tiny", ("24p",), 2), 1, "resolution"),
+        (able("tiny", ("48p",), 1), 1, None),
+        (able("tiny", ("48p",), 1), 2, "audio_2"),
+        (able("tiny"), 2, None),  # still loading
+        (able("demo", ("128p",), 1), 2, None),  # of the deployment before
+    ],
+    ids=["able", "too large", "one voice", "two voices", "unknown", "outdated"],
+)
+def test_what_no_engine_can_render_is_not_taken_in(
+    service: Service, engine: Engine, voices: int, field: str | None
+) -> None:
+    service.host.engines.post(engine)
+    answer = try_submit_voices(service, voices)
+    assert answer.status_code == (422 if field else 200)
+    assert answer.json().get("field") == field
+    assert leftovers(service) == []
+
+
+def test_an_able_engine_is_enough(service: Service) -> None:
+    service.host.engines.post(replace(able("tiny", ("24p",), 1), slot="1"))
+    service.host.engines.post(able("tiny", ("48p",), 2))
+    assert try_submit_voices(service, 2).status_code == 200
+
+
+def test_a_retry_asks_what_the_engines_can_do_now(service: Service) -> None:
+    task_id = service.submit()
+    service.complete(task_id)
+    service.host.engines.post(able("tiny", ("24p",), 2))
+    answer = service.client.post("/generate/retry", params={"task_id": task_id})
+    assert (answer.status_code, answer.json()["field"]) == (422, "resolution")
 
 
 def test_each_key_has_its_own_budget(run: Running) -> None:

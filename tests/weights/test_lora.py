@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from infinitetalk.weights.lora import PREFIX, LoraReport, merge, read_lora
+from infinitetalk.errors import WeightsCorrupt
+from infinitetalk.weights.lora import (
+    PREFIX,
+    LoraReport,
+    Shape,
+    add_loras,
+    merge,
+    read_lora,
+    sort_lora,
+)
 
 SHAPES = {
     "blocks.0.self_attn.q.weight": (6, 4),
@@ -156,3 +165,97 @@ def test_scale_zero_changes_nothing() -> None:
     deltas, _ = read_lora(pair(Q), SHAPES)
     weight = draw(6, 4, seed=3)
     assert torch.equal(merge(weight, deltas[f"{Q}.weight"], 0.0), weight)
+
+
+class Counted:
+    """A tensor of a file, and how often it was read."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.reads = tensor, 0
+
+    @property
+    def shape(self) -> Shape:
+        return tuple(self.tensor.shape)
+
+    def float(self) -> Tensor:
+        self.reads += 1
+        return self.tensor.float()
+
+
+def test_a_file_is_sorted_by_its_header_and_read_tensor_by_tensor() -> None:
+    tensors = {**pair(Q), **file(**{f"{Q}.diff_b": draw(6), "patch_embedding.diff": draw(3)})}
+    lazy = {key: Counted(tensor) for key, tensor in tensors.items()}
+    lora = sort_lora("it", lazy, 1.0, SHAPES)
+    assert not any(stored.reads for stored in lazy.values())
+    merged = add_loras(torch.zeros(6, 4), f"{Q}.weight", [lora])
+    assert torch.equal(merged, draw(6, 2, seed=1) @ draw(2, 4, seed=2))
+    assert {key for key, stored in lazy.items() if stored.reads} == pair(Q).keys()
+
+
+def test_several_loras_are_added_in_order_and_the_sum_is_rounded_once() -> None:
+    weight = draw(6, 4, seed=3).bfloat16()
+    first = sort_lora("first", pair(Q), 0.5, SHAPES)
+    second = sort_lora("second", file(**{f"{Q}.diff": draw(6, 4, seed=5)}), -2.0, SHAPES)
+    merged = add_loras(weight, f"{Q}.weight", [first, second])
+    exact = weight.float() + 0.5 * (draw(6, 2, seed=1) @ draw(2, 4, seed=2))
+    assert merged.dtype == torch.float32
+    assert torch.equal(merged, exact + -2.0 * draw(6, 4, seed=5))
+
+
+def test_a_weight_that_no_lora_changes_is_left_as_it_is() -> None:
+    weight = draw(6).half()
+    lora = sort_lora("it", pair(Q), 1.0, SHAPES)
+    assert add_loras(weight, f"{Q}.bias", [lora]) is weight
+
+
+def test_adding_changes_neither_weight_nor_lora() -> None:
+    weight, difference = torch.zeros(6, 4), torch.ones(6, 4)
+    lora = sort_lora("it", file(**{f"{Q}.diff": difference}), 3.0, SHAPES)
+    add_loras(weight, f"{Q}.weight", [lora, lora])
+    assert not weight.any()
+    assert torch.equal(difference, torch.ones(6, 4))
+
+
+@pytest.mark.parametrize(
+    ("lora", "reason"),
+    [
+        ({}, r"fits this model\.$"),
+        ({f"{Q}.lora_up.weight": draw(6, 2)}, rf"{Q}\.lora_up\.weight: no {PREFIX} prefix"),
+        (
+            file(**{"blocks.7.x.diff": draw(1)}),
+            r"blocks\.7\.x\.diff: the model has no blocks\.7\.x",
+        ),
+        (file(**{f"{Q}.alpha": draw(), f"{Q}.z": draw()}), r"alpha: alpha has no effect"),
+    ],
+    ids=["empty", "no prefix", "another model", "several"],
+)
+def test_a_lora_of_which_nothing_is_used_is_refused_with_the_first_reason(
+    lora: dict[str, Tensor], reason: str
+) -> None:
+    with pytest.raises(WeightsCorrupt, match=rf"^Nothing of the LoRA it\.safetensors .*{reason}"):
+        sort_lora("it.safetensors", lora, 1.0, SHAPES)
+
+
+def test_the_summary_counts_what_is_used_and_why_the_rest_is_not() -> None:
+    report = report_of(
+        {
+            **pair(Q),
+            **file(**{f"{Q}.alpha": draw(), "blocks.0.norm3.alpha": draw(), f"{Q}.diff_m": draw()}),
+            **file(**{"patch_embedding.diff": draw(6, 16, 1, 2, 2), "a.diff": draw(1)}),
+        }
+    )
+    assert report.summary == (
+        "2 of 7 keys used; 5 ignored: 2 x alpha has no effect, 2 x does not fit, 1 x unknown kind"
+    )
+
+
+def test_the_summary_of_a_lora_that_fits_has_no_complaint() -> None:
+    assert report_of(pair(Q)).summary == "2 of 2 keys used"
+
+
+def test_only_what_was_made_for_another_model_is_a_warning() -> None:
+    patch = f"{PREFIX}patch_embedding.diff"
+    lora = {**pair(Q), **file(**{f"{Q}.alpha": draw(), f"{Q}.diff_m": draw()})}
+    report = report_of({**lora, patch: draw(6, 16, 1, 2, 2)})
+    assert report.warnings == [f"{patch}: shape [6, 16, 1, 2, 2] does not fit [6, 36, 1, 2, 2]"]
+    assert report.misfits.items() <= report.ignored.items()

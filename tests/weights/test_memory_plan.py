@@ -1,33 +1,136 @@
+"""What is decided about memory, byte by byte."""
+
+from dataclasses import replace
+
 import pytest
 import torch
 
 from infinitetalk.spec import PRESETS
-from infinitetalk.weights.memory_plan import MemoryPlan, plan_memory
+from infinitetalk.weights.device_memory import Memory
+from infinitetalk.weights.footprint import Footprint
+from infinitetalk.weights.memory_plan import MemoryPlan, plan_largest, plan_memory
+from infinitetalk.weights.model_config import released_config
+from infinitetalk.weights.text_placement import TextPlacement
 
-CPU = torch.device("cpu")
-
-
-def test_the_full_model_needs_what_its_parameters_add_up_to() -> None:
-    """16.4 + 2.5 billion of the transformer and 5.7 of the text encoder at 2 bytes; 0.63 of the
-    image encoder, 0.13 of the VAE and 0.09 of the speech encoder at 4."""
-    plan = plan_memory("best", torch.bfloat16, CPU)
-    assert plan.weights == pytest.approx((24.56e9 * 2 + 0.85e9 * 4) / 2**30, rel=0.01)
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_float32_needs_more_than_bfloat16(preset: str) -> None:
-    half, full = (plan_memory(preset, dtype, CPU) for dtype in (torch.bfloat16, torch.float32))
-    assert full.weights > half.weights
-    assert full.working > half.working > 0
+GIB = 2**30
+PLENTY = 1000 * GIB
+MODEL = Footprint(
+    PRESETS["standard"], released_config(), "fp8", torch.bfloat16, torch.device("cuda")
+)
+PLACES = list(TextPlacement)
 
 
-@pytest.mark.parametrize("preset", ["tiny", "demo"])
-def test_the_small_models_fit_any_machine_that_runs_the_tests(preset: str) -> None:
-    plan = plan_memory(preset, torch.float32, CPU)
-    assert plan.fits
-    assert plan.weights + plan.working < 1
+def needed(resolution: str, place: TextPlacement) -> int:
+    return MODEL.resident + MODEL.text_encoder(place).device + MODEL.window(resolution)
 
 
-def test_the_sentence_says_whether_it_fits_and_in_what() -> None:
-    assert "does not fit in 16.0 GiB" in MemoryPlan("best", 40.0, 8.0, 16.0).sentence
-    assert "fits, everything resident in 80.0 GiB" in MemoryPlan("best", 40.0, 8.0, 80.0).sentence
+def plan(device: int, host: int = PLENTY, resolution: str = "480p", **options: str) -> MemoryPlan:
+    return plan_memory(MODEL, resolution, Memory(device, host), **options)
+
+
+@pytest.mark.parametrize("resolution", ["480p", "720p"])
+@pytest.mark.parametrize(
+    ("place", "host"),
+    [(TextPlacement.DEVICE, 0), (TextPlacement.CPU, PLENTY), (TextPlacement.DEVICE_FP8, GIB)],
+)
+def test_the_text_encoder_goes_to_the_first_place_that_leaves_room(
+    place: TextPlacement, host: int, resolution: str
+) -> None:
+    enough = needed(resolution, place)
+    found = plan(enough, host, resolution=resolution)
+    assert (found.text_encoder, found.fits, found.needed) == (place, True, enough)
+    less = plan(enough - 1, host, resolution=resolution)
+    assert (less.text_encoder, less.fits) != (place, True)
+
+
+def test_where_nothing_fits_the_smallest_need_is_told() -> None:
+    found = plan(needed("480p", TextPlacement.CPU) - 1)
+    assert (found.text_encoder, found.fits) == (TextPlacement.CPU, False)
+
+
+def test_the_cpu_has_to_have_room_for_the_text_encoder_too() -> None:
+    text = MODEL.text_encoder(TextPlacement.CPU).host
+    enough = needed("480p", TextPlacement.CPU)
+    assert plan(enough, text).fits
+    assert not plan(enough, text - 1).fits
+
+
+def test_a_plan_tells_what_the_first_place_would_need() -> None:
+    everything = needed("480p", TextPlacement.DEVICE)
+    assert plan(everything).instead_of is None
+    assert plan(everything - 1).instead_of == everything
+    assert plan(everything - 1, host=0).instead_of == everything
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_settings_have_the_last_word_on_the_place(place: TextPlacement) -> None:
+    found = plan(PLENTY, text_encoder=place.value)
+    assert (found.text_encoder, found.fits) == (place, True)
+    assert not plan(needed("480p", place) - 1, text_encoder=place.value).fits
+
+
+def test_on_a_cpu_there_is_one_place() -> None:
+    model = replace(MODEL, device=torch.device("cpu"))
+    found = plan_memory(model, "480p", Memory(GIB, GIB))
+    assert (found.text_encoder, found.fits) == (TextPlacement.DEVICE, False)
+
+
+@pytest.mark.parametrize(
+    ("device", "resolution", "place", "fits"),
+    [
+        (PLENTY, "720p", TextPlacement.DEVICE, True),
+        (needed("720p", TextPlacement.CPU), "720p", TextPlacement.CPU, True),
+        (needed("480p", TextPlacement.CPU), "480p", TextPlacement.CPU, True),
+        (GIB, "480p", TextPlacement.CPU, False),
+    ],
+)
+def test_a_deployment_is_planned_for_the_largest_resolution_that_fits_somehow(
+    device: int, resolution: str, place: TextPlacement, fits: bool
+) -> None:
+    found = plan_largest(MODEL, Memory(device, PLENTY))
+    assert (found.resolution, found.text_encoder, found.fits) == (resolution, place, fits)
+
+
+def test_a_plan_holds_its_resolution_and_smaller_ones() -> None:
+    small, large = (plan(PLENTY, resolution=name) for name in ("480p", "720p"))
+    assert [small.holds(name) for name in ("480p", "720p")] == [True, False]
+    assert [large.holds(name) for name in ("480p", "720p")] == [True, True]
+
+
+A_PLAN = MemoryPlan(
+    preset="standard",
+    precision="fp8",
+    resolution="480p",
+    text_encoder=TextPlacement.DEVICE,
+    weights=30 * GIB,
+    window=10 * GIB,
+    on_host=0,
+    free=Memory(44 * GIB, PLENTY),
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            "fp8, everything resident: 30.0 GiB of weights and about 10.0 GiB for a window; "
+            "fits in 44.0 GiB",
+        ),
+        ({"window": 20 * GIB}, "does not fit in 44.0 GiB"),
+        (
+            {"text_encoder": TextPlacement.DEVICE_FP8, "instead_of": 45 * GIB},
+            "text encoder in fp8 (else it would need 45.0 GiB):",
+        ),
+        (
+            {"text_encoder": TextPlacement.CPU, "on_host": 11 * GIB, "instead_of": 45 * GIB},
+            "text encoder on the CPU (else it would need 45.0 GiB):",
+        ),
+        (
+            {"text_encoder": TextPlacement.CPU, "is_forced": True},
+            "text encoder on the CPU, as set:",
+        ),
+    ],
+)
+def test_the_sentence_says_what_was_chosen_and_why(changes: dict[str, object], said: str) -> None:
+    assert said in replace(A_PLAN, **changes).sentence  # type: ignore[arg-type]

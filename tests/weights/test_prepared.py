@@ -21,6 +21,7 @@ from infinitetalk.weights.prepared import (
     verify,
     write_manifest,
 )
+from infinitetalk.weights.stamps import read_stamps
 
 WEIGHTS = "vae.safetensors"
 
@@ -30,7 +31,14 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
     """A prepared folder of its own, never verified so far."""
     copy = tmp_path / "tiny"
     shutil.copytree(tiny_folder, copy, ignore=shutil.ignore_patterns(VERIFIED))
+    for path in copy.iterdir():
+        make_older(path, seconds=3600)
     return copy
+
+
+def make_older(path: Path, *, seconds: float) -> None:
+    modified = path.stat().st_mtime - seconds
+    os.utime(path, (modified, modified))
 
 
 def check(folder: Path, *, deep: bool = False) -> None:
@@ -75,7 +83,7 @@ def test_a_flipped_byte_is_found(folder: Path) -> None:
     flip_byte(folder / WEIGHTS, keep_time=False)
     with pytest.raises(WeightsCorrupt, match=f"tiny/{WEIGHTS} is altered"):
         check(folder)
-    assert not (folder / VERIFIED).exists()
+    assert WEIGHTS not in read_stamps(folder / VERIFIED)
 
 
 def test_a_file_found_right_is_not_hashed_again(folder: Path) -> None:
@@ -94,10 +102,59 @@ def test_a_file_touched_since_is_hashed_again(folder: Path) -> None:
 
 def test_a_file_touched_but_unchanged_is_good(folder: Path) -> None:
     check(folder)
-    (folder / WEIGHTS).touch()
+    make_older(folder / WEIGHTS, seconds=60)
     check(folder)
     flip_byte(folder / WEIGHTS, keep_time=True)
     check(folder)  # the new time was noted
+
+
+def test_a_file_written_just_now_is_hashed_again_at_the_next_start(folder: Path) -> None:
+    """A second change could bear the same time where clocks are coarse."""
+    (folder / WEIGHTS).touch()
+    check(folder)
+    flip_byte(folder / WEIGHTS, keep_time=True)
+    with pytest.raises(WeightsCorrupt, match="is altered"):
+        check(folder)
+
+
+def test_a_read_only_folder_is_not_hashed_at_every_start(folder: Path, tmp_path: Path) -> None:
+    """A folder in place of its notes is as unwritable for root as for anybody."""
+    (folder / VERIFIED).mkdir()
+    manifest, stamps = read_manifest(folder), tmp_path / "home" / "verified"
+    verify(folder, manifest, stamps=stamps)
+    flip_byte(folder / WEIGHTS, keep_time=True)
+    verify(folder, manifest, stamps=stamps)
+    with pytest.raises(WeightsCorrupt, match="is altered"):
+        verify(folder, manifest, stamps=tmp_path / "another")
+
+
+@pytest.mark.parametrize(
+    ("preset", "remedy"),
+    [
+        ("tiny", "Delete the folder; the next start writes it again."),
+        (
+            "standard",
+            "Run `infinitetalk weights prepare --preset standard --precision fp8 --speakers 2` "
+            "again.",
+        ),
+    ],
+)
+def test_a_damaged_folder_comes_with_what_mends_it(folder: Path, preset: str, remedy: str) -> None:
+    edit_manifest(folder, lambda v: v.update(preset=preset, precision="fp8", speakers=2))
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(WeightsCorrupt) as caught:
+        check(folder)
+    assert caught.value.message.endswith(remedy)
+
+
+def test_every_altered_file_is_looked_for(folder: Path) -> None:
+    """The one with the last name is found as well as the one with the first."""
+    for path in (folder / "audio_encoder.safetensors", folder / WEIGHTS):
+        flip_byte(path, keep_time=False)
+        with pytest.raises(WeightsCorrupt, match=f"{path.name} is altered"):
+            check(folder)
+        flip_byte(path, keep_time=False)
+    check(folder)
 
 
 def test_a_deep_check_believes_no_earlier_one(folder: Path) -> None:
@@ -180,7 +237,7 @@ def test_a_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "models" / "new"
     with preparing(target) as part:
         (part / "a").write_text("1")
-        write_manifest(part, "tiny", "bfloat16", 2, "test")
+        write_manifest(part, "tiny", "bf16", 2, "test")
         assert not target.exists()
     assert sorted(path.name for path in target.iterdir()) == ["a", MANIFEST]
     assert [path.name for path in target.parent.iterdir()] == ["new"]
@@ -198,9 +255,9 @@ def test_of_two_at_once_the_first_to_finish_is_kept_and_both_succeed(tmp_path: P
     with preparing(target) as slow:
         with preparing(target) as fast:
             (fast / "a").write_text("fast")
-            write_manifest(fast, "tiny", "bfloat16", 2, "fast")
+            write_manifest(fast, "tiny", "bf16", 2, "fast")
         (slow / "a").write_text("slow")
-        write_manifest(slow, "tiny", "bfloat16", 2, "slow")
+        write_manifest(slow, "tiny", "bf16", 2, "slow")
     assert (target / "a").read_text() == "fast"
     check(target, deep=True)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
@@ -211,7 +268,7 @@ def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path: Path) -> N
     target.mkdir()
     (target / "diary.txt").write_text("dear diary")
     with pytest.raises(OSError), preparing(target) as part:
-        write_manifest(part, "tiny", "bfloat16", 2, "test")
+        write_manifest(part, "tiny", "bf16", 2, "test")
     assert [path.name for path in target.iterdir()] == ["diary.txt"]
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
 
