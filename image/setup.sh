@@ -55,7 +55,7 @@ check_architectures() {
 # A named volume takes its owner from the folder that it is first mounted on.
 make_mount_points() {
     mkdir -p "$INFINITETALK_DATA" "$INFINITETALK_WEIGHTS"
-    chown bentoml:bentoml "$INFINITETALK_DATA"
+    chown bentoml:bentoml "$INFINITETALK_DATA" "$INFINITETALK_WEIGHTS"
 }
 
 main

@@ -120,6 +120,42 @@ def test_all_but_the_engine_never_reaches_torch(module: str) -> None:
     assert module == ENGINE_PROCESS or not {*HEAVY, ENGINE_PROCESS} & reached
 
 
+SERVING = [
+    name for name in MODULES if unit_of(name) in {"serving", "jobs", "runner", "pipeline", "client"}
+]
+PICKLES = {"pickle", "marshal", "shelve", "dill", "joblib", "cloudpickle", "torch.serialization"}
+LOADERS = {"torch.load", "numpy.load", "np.load", "joblib.load", "pandas.read_pickle"}
+
+
+def reads_pickles(module: str) -> set[str]:
+    """What in a module's text could run code from a file."""
+    tree = ast.parse(MODULES[module].read_text("utf-8"))
+    named = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return (imports_of(module) & PICKLES) | (named & LOADERS)
+
+
+@pytest.mark.parametrize("module", SERVING)
+def test_nothing_that_serves_reads_pickles(module: str) -> None:
+    """Neither itself nor what it reaches, the engine process with its weights included."""
+    reached = reached_from(module) & MODULES.keys()
+    assert {name: reads_pickles(name) for name in reached if reads_pickles(name)} == {}
+
+
+def test_pickles_are_read_in_one_place() -> None:
+    """And there the loader is told to take tensors alone."""
+    places = [name for name in MODULES if reads_pickles(name)]
+    assert places == ["infinitetalk.weights.tensor_file"]
+    assert places[0] in reached_from("infinitetalk.weights.prepare")
+    calls = [
+        node
+        for node in ast.walk(ast.parse(MODULES[places[0]].read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
+    ]
+    assert calls
+    for call in calls:
+        assert ("weights_only", "True") in {(k.arg, ast.unparse(k.value)) for k in call.keywords}
+
+
 def loaded_by(statement: str) -> set[str]:
     """The top-level modules a fresh interpreter holds after the statement."""
     report = f"{statement}; import sys; print(*{{name.split('.')[0] for name in sys.modules}})"

@@ -26,7 +26,7 @@ EXIT_CODES = __doc__.split("\n\n", 1)[1].strip()
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     let_idle_threads_sleep()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
@@ -53,7 +53,8 @@ def _show_stack(options: argparse.Namespace) -> None:
         traceback.print_exc()
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
     parser = argparse.ArgumentParser(
         prog="infinitetalk",
         description="A portrait or a video plus a voice becomes a lip-synced video.",

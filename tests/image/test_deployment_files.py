@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from infinitetalk.cli import parser
 from infinitetalk.config import load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,16 @@ def test_compose_keeps_what_the_image_writes_and_only_reads_the_weights() -> Non
     data, weights = IMAGE["INFINITETALK_DATA"], IMAGE["INFINITETALK_WEIGHTS"]
     assert mounts == {"data": data, "models": f"{weights}:ro"}
     assert set(read("compose.yaml")["volumes"]) == set(mounts)
+
+
+def test_compose_fills_the_folder_that_the_service_reads() -> None:
+    weights = read("compose.yaml")["services"]["weights"]
+    assert weights["volumes"] == [f"models:{IMAGE['INFINITETALK_WEIGHTS']}"]
+    assert weights["image"] == SERVICE["image"]
+    assert weights["profiles"], "it must not start with the service"
+    module, command = weights["entrypoint"][2:]
+    assert module == "infinitetalk.cli"
+    assert parser().parse_args([command, *weights["command"]]).preset == "standard"
 
 
 def test_compose_gives_every_gpu_of_the_host() -> None:

@@ -138,5 +138,5 @@ def test_the_data_folder_belongs_to_the_service_and_the_weights_do_not(folder: P
     assert (folder / "data").is_dir()
     assert (folder / "models").is_dir()
     assert [c for c in outcome.calls if c.startswith("chown")] == [
-        f"chown bentoml:bentoml {folder}/data"
+        f"chown bentoml:bentoml {folder}/data {folder}/models"
     ]
