@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, NewType, get_args, get_origin
 
 from infinitetalk.errors import InvalidSetting
 
 PREFIX = "INFINITETALK_"
 DEVICES = ("auto", "cpu", "cuda", "cuda:N")
+Token = NewType("Token", str)  # what a header of HTTP can carry: printable ASCII
 
 
 def _setting(
@@ -36,7 +37,8 @@ class Settings:
     """What a deployment can choose. A field `x` is set by `INFINITETALK_X`, or by `variable`."""
 
     home: Path = _setting(
-        Path("~/.cache/infinitetalk"), "folder for generated weights and other things worth keeping"
+        Path("~/.cache/infinitetalk"),
+        "folder for all that is worth keeping; by default prepared and downloaded weights too",
     )
     weights: Path | None = _setting(None, "folder of prepared weights (default: HOME/weights)")
     preset: str = _setting(
@@ -53,7 +55,8 @@ class Settings:
     )
     speakers: str = _setting(
         "auto",
-        "which audio adapter is taken: for one speaker or two; auto is one where it is prepared",
+        "which audio adapter is taken: for one speaker or two; auto is one where it is prepared, "
+        "and two for `generate --audio-2`",
         ("auto", "1", "2"),
     )
     text_encoder: str = _setting(
@@ -67,7 +70,9 @@ class Settings:
         "how much of the GPU's memory this process may take, in GiB (default: what is free)",
     )
     prompt_cache_megabytes: int = _setting(
-        256, "how much of the disk under HOME/prompts encoded prompts may take; 0 keeps none"
+        256,
+        "how much of the disk under HOME/prompts encoded prompts may take; 0 keeps none "
+        "and deletes those there",
     )
     attention: str = _setting(
         "auto", "self-attention backend", ("auto", "sdpa", "cudnn", "flash", "sage")
@@ -121,7 +126,7 @@ class Settings:
         "the hub, or a mirror of it, that original weights are fetched from",
         variable="HF_ENDPOINT",
     )
-    hf_token: str | None = _setting(
+    hf_token: Token | None = _setting(
         None,
         "access token of the hub, for files whose licence has to be accepted there",
         is_secret=True,
@@ -170,7 +175,9 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
         if _is_ours(name) and name not in known:
             raise InvalidSetting(f"{name} is not a setting; there are {', '.join(known)}.")
     # An empty variable of ours is a mistake; to the tools that share the others it means unset.
-    given = {n: text for n, text in environment.items() if n in known and (text or _is_ours(n))}
+    given = {
+        n: text for n, text in environment.items() if n in known and (text.strip() or _is_ours(n))
+    }
     values = {known[name].name: _parse(name, text, known[name]) for name, text in given.items()}
     settings = Settings(**values)
     return Settings(**{**values, "home": settings.home.expanduser()})
@@ -225,9 +232,18 @@ def _count(name: str, text: str) -> int:
     return int(text)
 
 
+def _token(name: str, text: str) -> Token:
+    """A secret: what is wrong with it is said without it."""
+    token = text.strip()  # read from a file, it ends in a newline
+    if not (token.isascii() and token.isprintable()):
+        raise InvalidSetting(f"{name} has characters that no token has; was it copied whole?")
+    return Token(token)
+
+
 _READERS: dict[Any, Callable[[str, str], Any]] = {
     Path: lambda name, text: Path(text).expanduser(),
     float: _number,
     int: _count,
     str: lambda name, text: text,
+    Token: _token,
 }

@@ -3,17 +3,18 @@
     <folder>/<key>.safetensors      key: sha256 over the cleaned prompt and all that decides the
                                     embedding's bits: weights, tokenizer, sizes, device, arithmetic
 
-Bounded in size, the longest unused go first. Any number of processes may share the folder: entries
-appear whole, and one that is damaged is removed and encoded again. A disk that cannot be written
-costs the cache and never a job.
+Bounded in size, the least recently used go first; where the settings keep none, those there are
+deleted. Any number of processes may share the folder: entries appear whole, and one that is damaged
+is removed and encoded again. A disk that cannot be written costs the cache and never a job.
 """
 
 import hashlib
 import json
 import logging
 import os
+import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +47,12 @@ class PromptCache:
 
     @classmethod
     def of(cls, model: Model, settings: Settings) -> Self | None:
-        """The cache of a loaded model; None where the settings keep none."""
+        """The cache of a loaded model; where the settings keep none, None, and an empty folder."""
         size = settings.prompt_cache_megabytes * _MEGABYTE
-        return cls(settings.prompts_folder, size, encoder_name(model)) if size else None
+        if size:
+            return cls(settings.prompts_folder, size, encoder_name(model))
+        _clear(settings.prompts_folder)
+        return None
 
     def embedding(self, prompt: str, encode: Encode) -> Tensor:
         """What `encode` makes of a prompt, from the disk where it is there."""
@@ -123,16 +127,37 @@ def _digest(embedding: Tensor) -> Tensor:
     return torch.frombuffer(bytearray(hashlib.sha256(data).digest()), dtype=torch.uint8)
 
 
+def _clear(folder: Path) -> None:
+    try:
+        _evict(folder, 0)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("kept prompts cannot be deleted: %s", type(error).__name__)
+
+
 def _evict(folder: Path, max_bytes: int) -> None:
-    """Remove the longest unused files, those of killed writers among them, down to the bound."""
-    files: list[tuple[float, int, Path]] = []
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):
-            state = path.stat()
-            files.append((state.st_mtime, state.st_size, path))
+    """Remove the least recently used files, those of killed writers too, down to the bound."""
     total = 0
-    for _, size, path in sorted(files, reverse=True):
+    for _, size, path in sorted(_files(folder), reverse=True):
         if total + size > max_bytes:
-            path.unlink(missing_ok=True)
+            _remove(path)
         else:
             total += size
+
+
+def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """When it was used last, bytes and path of every file; what else lies there is not ours."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            state = path.lstat()
+            if stat.S_ISREG(state.st_mode):
+                yield state.st_mtime, state.st_size, path
+
+
+def _remove(path: Path) -> None:
+    """One that stays must not keep the others."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("a kept prompt cannot be deleted: %s", type(error).__name__)

@@ -41,8 +41,8 @@ from infinitetalk.spec import FPS, PRESETS, GenerationSpec
 from infinitetalk.weights.device_memory import free_memory, limit_memory, total_memory
 from infinitetalk.weights.load import OnProgress as OnLoading
 from infinitetalk.weights.load import load_model
-from infinitetalk.weights.locate import choose_arithmetic, choose_weights
-from infinitetalk.weights.memory_plan import MemoryPlan
+from infinitetalk.weights.locate import Located, choose_arithmetic, choose_weights
+from infinitetalk.weights.selection import one_speaker_only
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +97,12 @@ def why_not_on_gpu(preset: str, settings: Settings) -> str | None:
 class Runner:
     """One loaded model and the jobs it runs."""
 
-    def __init__(self, pipeline: InfiniteTalkPipeline, plan: MemoryPlan) -> None:
+    def __init__(
+        self, pipeline: InfiniteTalkPipeline, weights: Located, settings: Settings
+    ) -> None:
         self._pipeline = pipeline
-        self._plan = plan
+        self._weights = weights
+        self._settings = settings
 
     @classmethod
     def load(
@@ -119,6 +122,7 @@ class Runner:
         limit_memory(device, settings.memory_gigabytes)
         free = free_memory(device, settings.memory_gigabytes)
         weights = choose_weights(preset, settings, device, free)
+        log.info("weights of %s: %s", preset, weights.folder.name)
         log.info("memory for %s: %s", preset, weights.plan.sentence)
         model = load_model(
             weights.folder,
@@ -129,17 +133,22 @@ class Runner:
             on_progress=on_loading,
         )
         prompts = PromptCache.of(model, settings)
-        return cls(InfiniteTalkPipeline(model, settings.attention, prompts), weights.plan)
+        return cls(InfiniteTalkPipeline(model, settings.attention, prompts), weights, settings)
 
     @property
     def preset(self) -> str:
         """What these weights are for."""
-        return self._plan.preset
+        return self._weights.plan.preset
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where these weights were read."""
+        return self._weights.folder
 
     @property
     def resolutions(self) -> tuple[str, ...]:
         """Those whose windows the device's memory holds."""
-        return tuple(filter(self._plan.holds, PRESETS[self.preset].buckets))
+        return tuple(filter(self._weights.plan.holds, PRESETS[self.preset].buckets))
 
     @property
     def speakers(self) -> int:
@@ -192,7 +201,7 @@ class Runner:
 
     def _check_speakers(self, count: int) -> None:
         if count > self.speakers:
-            raise InvalidField("These weights are for one speaker.", field="audio_2")
+            raise one_speaker_only(self.preset, self._settings)
 
     def _check_resolution(self, resolution: str) -> None:
         if resolution not in self.resolutions:

@@ -130,6 +130,19 @@ def test_the_hub_is_set_by_the_variables_of_its_own_tools() -> None:
     assert (settings.hf_token, settings.hf_endpoint) == ("hf_abc", "https://mirror.example")
 
 
+@pytest.mark.parametrize("text", ["hf_abc\n", " hf_abc ", "\thf_abc\r\n"])
+def test_a_token_is_taken_without_what_surrounds_it(text: str) -> None:
+    assert load_settings({"HF_TOKEN": text}).hf_token == "hf_abc"
+    assert load_settings({"HF_TOKEN": text.replace("hf_abc", "")}) == load_settings({})
+
+
+@pytest.mark.parametrize("text", ["hf_äbc", "hf_\nabc", "hf_a\x00bc", "hf_\u200babc"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(InvalidSetting, match="HF_TOKEN") as refused:
+        load_settings({"HF_TOKEN": text})
+    assert "bc" not in refused.value.message
+
+
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HF_ENDPOINT"])
 def test_an_empty_variable_of_the_hub_is_unset_and_a_second_name_is_unknown(name: str) -> None:
     assert load_settings({name: ""}) == load_settings({})

@@ -122,7 +122,7 @@ def aged(cache: PromptCache) -> None:
         os.utime(path, (then, then))
 
 
-def test_the_longest_unused_entries_go(cache: PromptCache, encode: Encoder) -> None:
+def test_the_least_recently_used_entries_go(cache: PromptCache, encode: Encoder) -> None:
     for prompt in ("one", "two", "six"):
         cache.embedding(prompt, encode)
         aged(cache)
@@ -146,6 +146,21 @@ def test_what_killed_writers_left_goes_too(cache: PromptCache, encode: Encoder) 
     cache.embedding("a wish", encode)
     assert not left.exists()
     assert len(entries(cache)) == 1
+
+
+def test_a_folder_among_the_entries_ends_no_eviction(
+    cache: PromptCache, encode: Encoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.embedding("one", encode)
+    size = entries(cache)[0].stat().st_size
+    (cache.folder / "mine").mkdir()
+    aged(cache)
+    small = replace(cache, max_bytes=size)
+    small.embedding("two", encode)
+    files = [path for path in entries(cache) if path.is_file()]
+    assert [path.stat().st_size for path in files] == [size]
+    assert (cache.folder / "mine").is_dir()
+    assert caplog.text == "", "nor does anybody try to delete it"
 
 
 def test_what_is_larger_than_the_whole_cache_pushes_nothing_out(
@@ -221,6 +236,25 @@ def test_a_job_whose_prompts_are_known_never_runs_the_text_encoder_and_gives_the
     assert np.array_equal(missed, without)
     assert np.array_equal(hit, without)
     assert len(list(settings.prompts_folder.iterdir())) == 2
+
+
+def test_where_none_is_kept_those_there_are_deleted(tiny_model: Model, settings: Settings) -> None:
+    cache = PromptCache.of(tiny_model, settings)
+    assert cache is not None
+    for prompt in ("one", "two"):
+        cache.embedding(prompt, Encoder())
+    (cache.folder / "tmpabc.part").write_bytes(b"half a prompt")
+    (cache.folder / "mine").mkdir()
+    assert PromptCache.of(tiny_model, replace(settings, prompt_cache_megabytes=0)) is None
+    assert [path.name for path in entries(cache)] == ["mine"]
+
+
+def test_prompts_that_cannot_be_deleted_stop_no_start(
+    tiny_model: Model, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.prompts_folder.write_text("in the way")
+    assert PromptCache.of(tiny_model, replace(settings, prompt_cache_megabytes=0)) is None
+    assert "cannot be deleted" in caplog.text and str(settings.home) not in caplog.text
 
 
 def test_whatever_decides_the_bits_is_in_the_name_of_the_encoder(

@@ -25,7 +25,7 @@ from infinitetalk.errors import InvalidField, InvalidInput, JobBusy
 from infinitetalk.jobfolder import JobFolder, create_job, locked, read_job
 from infinitetalk.preset_choice import choose_preset
 from infinitetalk.spec import PRESETS, GenerationSpec, SpeakingOrder, specify
-from infinitetalk.weights.selection import require_weights
+from infinitetalk.weights.selection import require_weights, settings_for
 
 if TYPE_CHECKING:  # loading torch takes a second; bad input is refused before that
     from infinitetalk.runner import Result
@@ -78,6 +78,8 @@ def _old_job(
             raise InvalidField(f"A resumed run goes on as it began: no --{option}.", field=name)
     folder = JobFolder(options.resume)
     spec = read_job(folder)
+    voices = len(folder.speakers)
+    require_weights(spec.preset, settings_for(voices, settings), voices)
     output = options.output or _output_of(options.resume)
     check_output(output, ())
     return spec, folder, output
@@ -89,10 +91,10 @@ def _new_job(
     for name in ("image", "audio", "output"):
         if getattr(options, name) is None:
             raise InvalidField(f"--{name} is missing.", field=name)
-    spec = _spec(options, settings)
     voices = [voice for voice in (options.audio, options.audio_2) if voice is not None]
+    spec = _spec(options, settings_for(len(voices), settings))
     check_output(options.output, (options.image, *voices))
-    require_weights(spec.preset, settings)
+    require_weights(spec.preset, settings_for(len(voices), settings), len(voices))
     folder = JobFolder(options.output.with_name(f"{options.output.name}.job"))
     if folder.job.exists():
         with locked(folder):
@@ -158,7 +160,9 @@ def _render(folder: JobFolder, spec: GenerationSpec, settings: Settings) -> "Res
             share = f"{done / 1e9:.1f} of {total / 1e9:.1f} GB"
             status.update(f"Loading the model: {network}, {share} ...")
 
-        runner = Runner.load(spec.preset, settings, show)
+        chosen = settings_for(len(folder.speakers), settings)
+        runner = Runner.load(spec.preset, chosen, show)
+    console.print(f"Weights: {escape(str(runner.weights_folder))}")
     with ProgressBar(console) as bar, interruptible(_say_stopping) as interrupted:
         return runner.run(folder, spec, on_progress=bar.show, canceling=interrupted.is_set)
 

@@ -41,6 +41,7 @@ from infinitetalk.serving.intake import Accepted, Intake
 from infinitetalk.serving.pace import Pace
 from infinitetalk.serving.status import describe
 from infinitetalk.spec import GenerationSpec
+from infinitetalk.weights.selection import one_speaker_only
 
 DAY_S = 86400.0
 CANNOT_START = frozenset(
@@ -240,7 +241,7 @@ class Desk:
                 field="resolution",
             )
         if voices > max((engine.speakers or voices for engine in engines), default=voices):
-            raise InvalidField("The weights here are for one speaker.", field="audio_2")
+            raise one_speaker_only(spec.preset, self._settings)
 
     def _describe(self, job: Job) -> dict[str, Any]:
         ahead = self._host.queue.position(job)

@@ -21,7 +21,7 @@ from infinitetalk.errors import Canceled, InvalidSetting, SourceFileMissing, Wei
 from infinitetalk.weights.catalog import Part, RemoteFile, Source
 from infinitetalk.weights.file_hashes import FileHashes
 from infinitetalk.weights.in_parallel import in_parallel
-from infinitetalk.weights.origin import Origin, pin
+from infinitetalk.weights.origin import Origin, advice, pin
 from infinitetalk.weights.storage import (
     exclusively,
     free_bytes,
@@ -99,7 +99,10 @@ def download(
             source, file = one
             path = origin.fetch(source, file, folder, tally.fetched(file))
             sha256 = hashes.sha256(path, tally.checked(file))
-            _require_hash(source, file, sha256, path, folder)
+            if sha256 != (file.sha256 or sha256):
+                if origin.makes_copies:
+                    path.unlink()
+                raise _another_file(source, file, sha256, origin)
             return replace(file, sha256=sha256), path
 
         done = iter(in_parallel(fetch, wanted, workers, tally.stop))
@@ -113,33 +116,38 @@ def _require_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LOCK).touch()
     except OSError as error:
-        raise InvalidSetting("The folder for the original weights cannot be written.") from error
+        raise InvalidSetting(
+            "The folder for the original weights cannot be written; INFINITETALK_WEIGHTS chooses "
+            "another place for it."
+        ) from error
 
 
 def _choose(part: Part, origin: Origin) -> Fetched:
     """The first source that has all its files; none of them is fetched yet."""
-    passed_over: list[str] = []
+    passed_over: list[SourceFileMissing | WeightsCorrupt] = []
     for source in part.sources:
         try:
-            return Fetched(part, pin(origin, source), (), tuple(passed_over))
-        except SourceFileMissing as error:
+            why = tuple(error.message for error in passed_over)
+            return Fetched(part, pin(origin, source), (), why)
+        except (SourceFileMissing, WeightsCorrupt) as error:
             log.warning("the source %s of %s is passed over: %s", source.name, part.name, error)
-            passed_over.append(error.message)
-    raise SourceFileMissing(f"The {part.name} is nowhere to be had: {' '.join(passed_over)}")
+            passed_over.append(error)
+    is_there = any(isinstance(error, WeightsCorrupt) for error in passed_over)  # but another file
+    reasons = " ".join(error.message for error in passed_over)
+    kind = WeightsCorrupt if is_there else SourceFileMissing
+    raise kind(f"The {part.name} is nowhere to be had: {reasons}")
 
 
-def _require_hash(source: Source, file: RemoteFile, sha256: str, path: Path, folder: Path) -> None:
-    if sha256 == (file.sha256 or sha256):
-        return
-    if not path.is_relative_to(folder):
-        raise WeightsCorrupt(
-            f"{file.path} is not the file that the catalog means: its sha256 is {sha256}, not "
-            f"{file.sha256}."
+def _another_file(source: Source, file: RemoteFile, sha256: str, origin: Origin) -> WeightsCorrupt:
+    """The error for a file with another hash: a copy of ours, now deleted, or the user's file."""
+    if origin.makes_copies:
+        return WeightsCorrupt(
+            f"{file.path} of {source.repo} arrived altered and is deleted; the same command "
+            "fetches it again."
         )
-    path.unlink()
-    raise WeightsCorrupt(
-        f"{file.path} of {source.repo} arrived altered and is deleted; the same command fetches it "
-        "again."
+    return WeightsCorrupt(
+        f"{file.path} of {source.repo} in {origin.name} is not the file that the catalog means: "
+        f"its sha256 is {sha256}, not {file.sha256}. {advice(origin)}"
     )
 
 

@@ -27,7 +27,7 @@ class FileHashes:
         self._notes = {
             name: note
             for name, note in read_stamps(place).items()
-            if isinstance(note, list) and [*map(type, note)] == [str, int]
+            if isinstance(note, list) and [*map(type, note)] == [str, int, int]
         }
         self._lock = threading.Lock()
 

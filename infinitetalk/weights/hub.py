@@ -9,6 +9,7 @@ never one that lies on the machine, and goes to the hub only, not to the stores 
 
 import glob
 import io
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +25,12 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 from infinitetalk import __version__
 from infinitetalk.errors import ConnectionFailed, InvalidSetting
 from infinitetalk.weights.catalog import RemoteFile, Source
-from infinitetalk.weights.hub_errors import HTTP_ERROR, asked_pause_s, given_up, refusal
+from infinitetalk.weights.hub_errors import HTTP_ERROR, asked_pause_s, given_up, refusal, trouble
 from infinitetalk.weights.origin import Described
 from infinitetalk.weights.ranged_file import RangedFile
 from infinitetalk.weights.storage import sync
+
+log = logging.getLogger(__name__)
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # between attempts that all end at the same byte
 MAX_REDIRECTS = 10
@@ -55,6 +58,10 @@ class Hub:
     @property
     def name(self) -> str:
         return urlsplit(self.endpoint).netloc.rpartition("@")[2]
+
+    @property
+    def makes_copies(self) -> bool:
+        return True
 
     def describe(self, source: Source, file: RemoteFile) -> Described:
         """What the hub says of a file.
@@ -128,7 +135,9 @@ class Hub:
                     pauses, before = iter(PAUSES_S), reached()
                 if (pause := next(pauses, None)) is None:
                     raise given_up(error, self.name) from None
-                self.sleep(max(pause, asked_pause_s(error)))
+                pause = max(pause, asked_pause_s(error))
+                log.warning("%s, trying again in %.0f s", trouble(error, self.name), pause)
+                self.sleep(pause)
 
     def _ask(self, url: str) -> Described:
         """A file's description; where the hub redirects to a store, from the redirect."""

@@ -26,6 +26,10 @@ HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 """Of httpx or httpx2: whichever this version of the library is built on."""
 
 _GONE = (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError, DisabledRepoError)
+_WAYS_AROUND = (
+    "What may help: another address of the hub in HF_ENDPOINT, a proxy in HTTPS_PROXY, or the "
+    "files from elsewhere with --from FOLDER."
+)
 _WORTH_ANOTHER_TRY = (408, 429, 500, 502, 503, 504)
 
 
@@ -58,9 +62,14 @@ def refusal(error: Exception, hub: str, repo: str, path: str) -> InfiniteTalkErr
 
 def given_up(error: Exception, hub: str) -> ConnectionFailed:
     """What the last of several tries is to the user."""
+    return ConnectionFailed(f"{trouble(error, hub)}, again and again. {_WAYS_AROUND}")
+
+
+def trouble(error: Exception, hub: str) -> str:
+    """What went wrong in a try that another may follow, as the beginning of a sentence."""
     if isinstance(error, HfHubHTTPError):
-        return ConnectionFailed(f"{hub} answered {error.response.status_code} again and again.")
-    return ConnectionFailed(f"{hub} cannot be reached, or breaks the connection off.")
+        return f"{hub} answered {error.response.status_code}"
+    return f"{hub} cannot be reached, or breaks the connection off"
 
 
 def asked_pause_s(error: Exception) -> float:

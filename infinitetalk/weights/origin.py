@@ -32,6 +32,10 @@ class Origin(Protocol):
     def name(self) -> str:
         """For messages."""
 
+    @property
+    def makes_copies(self) -> bool:
+        """Whether what `fetch` returns is a copy of ours; otherwise it is the user's own file."""
+
     def describe(self, source: Source, file: RemoteFile) -> Described:
         """What is there under the name of a file.
 
@@ -79,6 +83,10 @@ class LocalFolder:
     def name(self) -> str:
         return f"the folder {self.folder.absolute().name}"
 
+    @property
+    def makes_copies(self) -> bool:
+        return False
+
     def describe(self, source: Source, file: RemoteFile) -> Described:
         return Described(None, self._find(source, file).stat().st_size, None)
 
@@ -120,9 +128,19 @@ def pin(origin: Origin, source: Source) -> Source:
             if None not in (value, known) and value != known:
                 raise WeightsCorrupt(
                     f"{file.path} of {source.repo} is another file at {origin.name} than in the "
-                    f"catalog: {value} there, {known} here."
+                    f"catalog: {value} there, {known} here. {advice(origin)}"
                 )
         # All further files are asked for at the commit of the first one.
         source = replace(source, revision=found.revision)
         files.append(RemoteFile(file.path, found.size, found.sha256 or file.sha256))
     return replace(source, files=tuple(files))
+
+
+def advice(origin: Origin) -> str:
+    """What to do about a file that is not the one of the catalog."""
+    if origin.makes_copies:
+        return (
+            "The catalog is pinned: to take the new file, give its values with --catalog FILE; "
+            "otherwise please report this."
+        )
+    return "Copy it there again, or give its values with --catalog FILE. Nothing was changed."

@@ -10,19 +10,21 @@ Fetching the original files is not done here.
 """
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from infinitetalk.errors import InvalidField, SourceFileMissing, WeightsCorrupt
+from infinitetalk.errors import InvalidField, SourceFileMissing, WeightsCorrupt, WeightsMissing
 from infinitetalk.weights.convert import COMPONENTS
 from infinitetalk.weights.lora import LoraReport
 from infinitetalk.weights.model_config import MODEL, write_model_config
-from infinitetalk.weights.packing import Packer, open_packer
+from infinitetalk.weights.packing import TRANSFORMER, Packer, open_packer
 from infinitetalk.weights.prepared import (
     MANIFEST,
     TOKENIZER,
@@ -54,6 +56,7 @@ from infinitetalk.weights.tensor_writer import (
 RECIPE = "recipe.json"
 LOCK = ".prepare.lock"
 _TEMPORARY = (RECIPE, "*.journal", "*.new")  # in a work folder
+_FILES = (*map(weights_file, COMPONENTS), TOKENIZER, MODEL, MANIFEST, VERIFIED, f".{VERIFIED}-*")
 
 OnProgress = Callable[[str, int, int], None]
 """Told the network, how many bytes of its file are written, and how many there will be."""
@@ -93,7 +96,7 @@ def prepare(
         StorageFull: the disk has no room.
         WeightsBusy: another process is preparing weights beside it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    require_place(folder)
     work = _beside(folder, "part")
     with ExitStack() as stack:
         stack.enter_context(room_or_storage_full())
@@ -116,21 +119,49 @@ def prepare(
     return _report(folder, kept, packers)
 
 
+def require_place(folder: Path) -> None:
+    """Make sure that a prepared folder may come to lie here; nothing of others is ever replaced.
+
+    Raises:
+        InvalidField: the folder holds something else than a prepared model, or cannot be written.
+    """
+    try:
+        with room_or_storage_full():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder.parent):
+                names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    except OSError as error:
+        raise InvalidField(f"{folder} cannot be written.", field="out") from error
+    if names and not (all(map(_is_own, names)) and _is_model(folder)):
+        raise InvalidField(
+            f"{folder.name} holds something else than a prepared model; choose another folder.",
+            field="out",
+        )
+
+
+def _is_own(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in (*_FILES, *_TEMPORARY))
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether it holds one, be it damaged."""
+    try:
+        read_manifest(folder)
+    except (WeightsMissing, WeightsCorrupt):
+        return (folder / weights_file(TRANSFORMER)).exists()
+    return True
+
+
 def _beside(folder: Path, kind: str) -> Path:
     return folder.with_name(f".{folder.name}.{kind}")
 
 
 def _settle(folder: Path) -> None:
-    """Undo or end the replacing of a folder that was interrupted; refuse a folder of others."""
+    """Undo or end the replacing of a folder that was interrupted."""
     old = _beside(folder, "old")
     if old.exists() and not folder.exists():
         old.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-    if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
-        raise InvalidField(
-            f"{folder.name} holds something else than a prepared model; choose another folder.",
-            field="out",
-        )
 
 
 def _is_made(recipe: Recipe, folder: Path) -> bool:

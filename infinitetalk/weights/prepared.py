@@ -38,6 +38,7 @@ BF16, FP8 = "bf16", "fp8"  # precisions of a prepared transformer
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 VERIFIED = "verified.json"
+_ANEW = "Delete the folder and prepare the model again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,19 @@ class Manifest:
     format: int = FORMAT
 
     @property
+    def has_own_lora(self) -> bool:
+        """Whether a LoRA was merged that is not the preset's."""
+        return any(row["part"] == "lora" and row["repo"] is None for row in self.sources)
+
+    @property
     def fingerprint(self) -> str:
         """Identity of the weights: equal fingerprints mean equal tensors."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def usual_name(preset: str, precision: str, speakers: int) -> str:
+    """What the folder of a model is called unless somebody names it otherwise."""
+    return f"{preset}-{precision}-{speakers}"
 
 
 def weights_file(component: str) -> str:
@@ -117,29 +128,49 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise WeightsMissing(f"There is no prepared model in {folder.name}.") from None
     except (OSError, ValueError) as error:
-        raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is unreadable.") from error
+        raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is unreadable. {_ANEW}") from error
     try:
         if values.get("format") != FORMAT:
             raise WeightsCorrupt(
                 f"{folder.name} has weights format {values.get('format')}; "
-                f"this version reads {FORMAT}."
+                f"this version reads {FORMAT}. {_ANEW}"
             )
         files = {name: FileEntry(**entry) for name, entry in values["files"].items()}
         sources = tuple(values.get("sources", ()))
         return Manifest(**{**values, "files": files, "sources": sources})
     except (AttributeError, KeyError, TypeError) as error:
-        raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is incomplete.") from error
+        raise WeightsCorrupt(f"{MANIFEST} of {folder.name} is incomplete. {_ANEW}") from error
 
 
 def prepared_folders(weights: Path) -> dict[Path, Manifest]:
     """All prepared models below the weights folder; the manifest says which preset each is for."""
-    found = {}
+    return {folder: found for folder, found in _found(weights) if isinstance(found, Manifest)}
+
+
+def damaged_folders(weights: Path) -> dict[Path, WeightsCorrupt]:
+    """Models whose manifests are of no use, and why; a manifest of another program is none."""
+    return {
+        folder: found
+        for folder, found in _found(weights)
+        if isinstance(found, WeightsCorrupt) and _may_be_ours(folder / MANIFEST)
+    }
+
+
+def _found(weights: Path) -> Iterator[tuple[Path, Manifest | WeightsCorrupt]]:
     for manifest in sorted(weights.glob(f"[!.]*/{MANIFEST}")):  # hidden: still being prepared
         try:
-            found[manifest.parent] = read_manifest(manifest.parent)
-        except WeightsCorrupt:
-            continue  # not a model of this version; loading it by name says why
-    return found
+            yield manifest.parent, read_manifest(manifest.parent)
+        except WeightsCorrupt as error:
+            yield manifest.parent, error
+
+
+def _may_be_ours(manifest: Path) -> bool:
+    """Whether a manifest says which format it is of, or nothing that can be read."""
+    try:
+        values = json.loads(manifest.read_text())
+    except (OSError, ValueError):
+        return True
+    return isinstance(values, dict) and "format" in values
 
 
 def verify(
@@ -184,10 +215,12 @@ def remedy(manifest: Manifest) -> str:
     preset = PRESETS.get(manifest.preset)
     if preset is not None and preset.is_bundled:
         return "Delete the folder; the next start writes it again."
-    return (
-        f"Run `infinitetalk weights prepare --preset {manifest.preset} "
-        f"--precision {manifest.precision} --speakers {manifest.speakers}` again."
+    command = (
+        f"infinitetalk weights prepare --preset {manifest.preset} "
+        f"--precision {manifest.precision} --speakers {manifest.speakers}"
     )
+    options = " with the --lora and --out that it was made with" if manifest.has_own_lora else ""
+    return f"Run `{command}` again{options}."
 
 
 def _altered(folder: Path, manifest: Manifest, names: Collection[str]) -> list[str]:

@@ -2,22 +2,37 @@
 that there is nothing to do. Needs no torch.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from infinitetalk.weights.catalog import Part, RemoteFile, Source
 from infinitetalk.weights.prepared import Manifest
 
+LORA = "lora"
 Row = Mapping[str, Any]
 """A file that a model was made of, as its manifest has it."""
 
 
-def is_made_of(manifest: Manifest, parts: Iterable[Part]) -> bool:
-    """Whether the model was made of one source of each of these parts and of nothing else."""
+def is_made_of(
+    manifest: Manifest, parts: Iterable[Part], loras: Sequence[tuple[str, float]] = ()
+) -> bool:
+    """Whether the model was made of one source of each of these parts and of nothing else.
+
+    Args:
+        loras: sha256 and scale of LoRAs that are in no catalog, in the order they were added.
+    """
     parts = tuple(parts)
-    return {part.name for part in parts} == {row["part"] for row in manifest.sources} and all(
-        any(_is_from(manifest, part, source) for source in part.sources) for part in parts
+    names = {part.name for part in parts} | ({LORA} if loras else set())
+    own = [(row["sha256"], row["scale"]) for row in manifest.sources if _is_own_lora(row)]
+    return (
+        names == {row["part"] for row in manifest.sources}
+        and own == list(loras)
+        and all(any(_is_from(manifest, part, source) for source in part.sources) for part in parts)
     )
+
+
+def _is_own_lora(row: Row) -> bool:
+    return row["part"] == LORA and row["repo"] is None
 
 
 def _is_from(manifest: Manifest, part: Part, source: Source) -> bool:

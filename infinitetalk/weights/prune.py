@@ -1,6 +1,7 @@
 """What lies in the weights folders that nothing needs any more, and its removal."""
 
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from infinitetalk.weights import download, prepare
 from infinitetalk.weights.prepared import BF16, FP8, MANIFEST, prepared_folders
 from infinitetalk.weights.storage import SOURCES, exclusively, size_on_disk
 from infinitetalk.weights.synthetic import SIZES, folder_name
+
+_ABANDONED_S = 3600.0  # tiny and demo are written within seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,13 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _interrupted(weights: Path) -> Iterator[tuple[Path, str]]:
-    for folder in sorted(weights.glob(".*-*")):
-        if folder.is_dir():
+    for folder in sorted(weights.glob(".*.part")):
+        if (folder / prepare.RECIPE).is_file():
             yield folder, "an interrupted preparation; it would continue where it stopped"
+    for preset in SIZES:
+        for folder in sorted(weights.glob(f".{preset}-*")):
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > _ABANDONED_S:
+                yield folder, f"an interrupted writing of {preset}"
 
 
 def _outdated(weights: Path) -> Iterator[tuple[Path, str]]:

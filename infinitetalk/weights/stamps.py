@@ -1,6 +1,7 @@
 """Notes of files whose hashes were found right, so that the next start need not read them whole.
 
-A note says which hash a file had and when the file had last been modified. Times are noted in whole
+A note says which hash a file had, when it had last been modified, and its size: a copy that broke
+off may have kept the time. Times are noted in whole
 seconds, since some file systems keep no more. So a file modified just now is not noted: a change in
 the same second would go unseen.
 
@@ -15,12 +16,13 @@ from pathlib import Path
 SETTLED_S = 2.0  # the step of the coarsest clock a file system has (FAT)
 
 Stamps = Mapping[str, list[str | int]]
-"""File name -> its sha256 and the second it was modified in."""
+"""File name -> its sha256, the second it was modified in, and its bytes."""
 
 
 def stamp(path: Path, sha256: str) -> list[str | int]:
     """What is noted of a file with this hash."""
-    return [sha256, int(path.stat().st_mtime)]
+    found = path.stat()
+    return [sha256, int(found.st_mtime), found.st_size]
 
 
 def noted(places: Sequence[Path], stamps: Stamps) -> set[str]:

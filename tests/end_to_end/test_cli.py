@@ -15,6 +15,7 @@ from infinitetalk.cli import main
 from infinitetalk.config import Settings
 from infinitetalk.jobfolder import JobFolder, create_job
 from infinitetalk.spec import specify
+from infinitetalk.weights.synthetic import model_config
 from tests.end_to_end.reading import read_video
 from tests.weights.prepared_models import announce
 
@@ -41,6 +42,7 @@ def test_generate_says_where_the_video_is_and_leaves_nothing_else(
     said = capsys.readouterr().err
     assert "window 2 of 2" in said
     assert "[1] video.mp4" in said and "2.0 s of video" in said
+    assert said.count("Weights: ") == 1 and "weights/tiny-" in said
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     assert len(read_video(output).frames) == 50
 
@@ -331,6 +333,42 @@ def test_doctor_tells_what_each_preset_needs_and_which_command_makes_its_weights
         assert "does not fit in 1.0 GiB" in row(f"memory {name}")
     assert "fits in 1.0 GiB" in row("memory tiny 48p")
     assert "bad │ model.json of best-bf16-1 is unreadable" in row("memory best")
+
+
+@pytest.mark.parametrize(
+    ("voices", "setting", "said"),
+    [
+        (1, "auto", "standard-fp8-1/"),
+        (2, "auto", "standard-fp8-2/"),
+        (1, "2", "standard-fp8-2/"),
+        (2, "1", "For two, set INFINITETALK_SPEAKERS=2"),
+    ],
+)
+def test_generate_takes_the_weights_for_so_many_voices_also_when_it_goes_on(
+    voices: int,
+    setting: str,
+    said: str,
+    portrait: Path,
+    make_speech: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Of weights that say what they are and hold nothing: the refusal names the folder."""
+    for speakers in (1, 2):
+        announce(tmp_path / "weights", "standard", "fp8", speakers, model_config("tiny"))
+    monkeypatch.setenv("INFINITETALK_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("INFINITETALK_SPEAKERS", setting)
+    speeches = [make_speech(0.4, seed=number) for number in range(voices)]
+    second = ["--audio-2", str(speeches[1])] if voices == 2 else []
+    command = _command(portrait, speeches[0], tmp_path / "v.mp4", "--preset", "standard", *second)
+    assert main(command) != 0
+    assert said in capsys.readouterr().err
+
+    folder = JobFolder(tmp_path / "begun.mp4.job")
+    create_job(folder, specify("standard"), portrait, speeches, Settings())
+    assert main(["generate", "--resume", str(folder.root)]) != 0
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [[], ["generate"], ["doctor"]])

@@ -15,6 +15,7 @@ from infinitetalk.runner import Result, Runner
 from infinitetalk.spec import specify
 from infinitetalk.weights.device_memory import Memory
 from infinitetalk.weights.load import Model
+from infinitetalk.weights.locate import Located
 from infinitetalk.weights.memory_plan import MemoryPlan
 from infinitetalk.weights.text_placement import TextPlacement
 from tests.end_to_end.reading import read_video
@@ -70,7 +71,8 @@ def test_a_model_that_does_not_fit_is_not_loaded(settings: Settings) -> None:
 def test_a_resolution_that_does_not_fit_is_refused(tiny_model: Model, tmp_path: Path) -> None:
     place, free = TextPlacement.DEVICE, Memory(0, 0)
     plan = MemoryPlan("standard", "fp8", "480p", place, weights=0, window=0, on_host=0, free=free)
-    runner = Runner(InfiniteTalkPipeline(tiny_model), plan)
+    weights = Located(tmp_path, tiny_model.manifest, plan)
+    runner = Runner(InfiniteTalkPipeline(tiny_model), weights, Settings())
     assert runner.resolutions == ("480p",)
     with pytest.raises(InvalidField, match="holds windows of 480p, not of 720p") as refused:
         runner.run(JobFolder(tmp_path), specify("standard", resolution="720p"))

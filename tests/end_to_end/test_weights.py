@@ -109,14 +109,54 @@ def test_pinned_files_are_prepared(weights: Command, home: Path, tmp_path: Path)
     assert all(row["revision"] and row["sha256"] for row in manifest.sources)
 
 
+@pytest.fixture
+def lora(hub: FakeHub) -> Path:
+    return next(hub.folder.rglob("lightx2v*rank64*.safetensors"))
+
+
 def test_a_lora_of_ones_own_takes_the_place_of_the_presets(
-    weights: Command, hub: FakeHub, home: Path
+    weights: Command, hub: FakeHub, home: Path, lora: Path
 ) -> None:
-    lora = next(hub.folder.rglob("lightx2v*rank64*.safetensors"))
-    assert weights("prepare", "--lora", f"{lora}:0.5") == 0
-    manifest = read_manifest(home / "weights" / "standard-fp8-1")
-    merged = [row for row in manifest.sources if row["part"] == "lora"]
-    assert [(Path(row["path"]).name, row["scale"]) for row in merged] == [(lora.name, 0.5)]
+    command = ("prepare", "--lora", f"{lora}:0.5", "--out", home / "weights" / "mine")
+    assert weights(*command) == 0
+    merged = [
+        (Path(row["path"]).name, row["scale"])
+        for row in read_manifest(home / "weights" / "mine").sources
+        if row["part"] == "lora"
+    ]
+    assert merged == [(lora.name, 0.5)]
+
+    assert weights("prune", "--sources") == 0
+    asked = len(hub.asked)
+    assert weights(*command) == 0
+    assert len(hub.asked) == asked, "what is prepared is not fetched again"
+    other = ("prepare", "--lora", f"{lora}:0.7", "--out", home / "weights" / "mine")
+    assert weights(*other) == 0
+    assert len(hub.asked) > asked
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "x", ""])
+def test_the_scale_of_a_lora_is_a_number(
+    scale: str, weights: Command, lora: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        weights("prepare", "--lora", f"{lora}:{scale}", "--out", "x")
+    assert "is no number" in capsys.readouterr().err
+
+
+def test_a_folder_of_others_is_not_replaced_and_nothing_is_fetched_for_it(
+    weights: Command, hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app, thesis = tmp_path / "app", tmp_path / "thesis"
+    app.mkdir()
+    (app / "manifest.json").write_text('{"name": "my app"}')
+    thesis.write_text("years of work")
+    asked = len(hub.asked)
+    for place, said in ((app, "something else"), (thesis, "cannot be written")):
+        assert weights("prepare", "--out", place) == 2
+        assert said in capsys.readouterr().err
+    assert (app / "manifest.json").exists() and thesis.exists()
+    assert len(hub.asked) == asked
 
 
 def test_a_flipped_byte_is_refused_by_name(
@@ -179,7 +219,10 @@ def test_a_part_that_is_gone_is_named_before_anything_is_fetched(
         (("check", "--remote", "--from", "."), "not at a folder"),
         (("download", "--from", "nowhere"), "--from nowhere is no folder"),
         (("download", "--source", "base=elsewhere"), "there are comfy, official"),
-        (("prepare", "--lora", "nowhere.safetensors:0.5"), "nowhere.safetensors does not exist"),
+        (("prepare", "--lora", "x.safetensors:0.5", "--out", "y"), "x.safetensors does not exist"),
+        (("prepare", "--lora", __file__, "--out", "y"), "is unreadable"),
+        (("prepare", "--lora", __file__), "name its folder with --out"),
+        (("check",), "Nothing was fetched yet"),
         (("prepare", "--catalog", "nowhere.json"), "nowhere.json cannot be read"),
     ],
 )
@@ -193,12 +236,16 @@ def test_options_that_make_no_sense_are_one_sentence(
 def test_nothing_is_pruned_while_it_is_prepared(
     weights: Command, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (home / "weights" / ".best-fp8-1.part").mkdir(parents=True)
+    part = home / "weights" / ".best-fp8-1.part"
+    trash = home / "weights" / ".Trash-1000"
+    for folder in (part, trash):
+        folder.mkdir(parents=True)
+        (folder / "recipe.json").touch()
     with exclusively(home / "weights" / LOCK):
         assert weights("prune") == 3
     assert "weights_busy" in capsys.readouterr().err
     assert weights("prune") == 0
-    assert not (home / "weights" / ".best-fp8-1.part").exists()
+    assert trash.exists() and not part.exists()
 
 
 def test_an_alteration_that_a_deep_look_finds_is_not_believed_away(

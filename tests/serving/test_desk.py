@@ -190,6 +190,11 @@ def test_what_no_engine_can_render_is_not_taken_in(
     assert leftovers(service) == []
 
 
+def test_a_second_voice_for_weights_of_one_is_told_what_helps(service: Service) -> None:
+    service.host.engines.post(able("tiny", ("48p",), 1))
+    assert "For two, set INFINITETALK_SPEAKERS=2" in try_submit_voices(service, 2).text
+
+
 def test_an_able_engine_is_enough(service: Service) -> None:
     service.host.engines.post(replace(able("tiny", ("24p",), 1), slot="1"))
     service.host.engines.post(able("tiny", ("48p",), 2))

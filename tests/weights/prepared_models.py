@@ -12,9 +12,10 @@ def announce(
     precision: str = "bf16",
     speakers: int = 1,
     config: ModelConfig | None = None,
+    name: str | None = None,
 ) -> Path:
     """A folder that says it holds this model."""
-    folder = weights / f"{preset}-{precision}-{speakers}"
+    folder = weights / (name or f"{preset}-{precision}-{speakers}")
     folder.mkdir(parents=True)
     write_model_config(folder, config or released_config())
     write_manifest(folder, preset, precision, speakers, "test")

@@ -264,9 +264,12 @@ def test_a_file_of_a_folder_that_is_another_one_is_refused_but_not_deleted(
     shutil.copytree(hub_folder, tmp_path / "mine")
     (theirs,) = (tmp_path / "mine").rglob(BASE)
     flip(theirs)
-    with pytest.raises(WeightsCorrupt, match=f"{BASE} is not the file that the catalog means"):
-        download(parts, LocalFolder(tmp_path / "mine"), tmp_path / "out")
-    assert theirs.exists()
+    folder = LocalFolder(tmp_path / "mine")
+    for downloads in (tmp_path / "out", tmp_path / "mine"):  # `--from` may name the downloads
+        with pytest.raises(WeightsCorrupt, match=f"{BASE} of .* in the folder mine is not") as said:
+            download(parts, folder, downloads)
+        assert "Nothing was changed." in said.value.message
+        assert theirs.exists()
 
 
 def test_a_source_that_is_gone_makes_place_for_the_next_which_is_said(
@@ -317,6 +320,18 @@ def test_another_size_than_the_catalogs_is_refused_before_anything_is_fetched(
     assert not hub.served()
 
 
+def test_a_source_with_another_file_makes_place_for_the_next(
+    hub_folder: Path, base: Part, tmp_path: Path
+) -> None:
+    first, *others = base.sources
+    wrong = replace(first, files=(RemoteFile(first.files[0].path, 7),))
+    with FakeHub(hub_folder) as hub:
+        fetched = download([replace(base, sources=(wrong, *others))], Hub(hub.endpoint), tmp_path)
+    assert fetched["base"].source.name == others[0].name
+    (reason,) = fetched["base"].passed_over
+    assert "is another file at" in reason
+
+
 def test_a_disk_without_room_is_refused_with_both_figures(
     hub_folder: Path, parts: tuple[Part, ...], tmp_path: Path
 ) -> None:
@@ -358,7 +373,7 @@ def test_a_folder_that_cannot_be_written_is_refused(
     hub_folder: Path, parts: tuple[Part, ...], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidSetting, match="cannot be written"):
+    with pytest.raises(InvalidSetting, match="cannot be written; INFINITETALK_WEIGHTS"):
         download(parts, LocalFolder(hub_folder), tmp_path / "file" / "sources")
 
 

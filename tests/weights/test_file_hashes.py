@@ -53,6 +53,14 @@ def test_a_file_that_was_modified_is_read_again(file: Path, place: Path) -> None
     assert hash_of(file, place) == sha256(b"two")
 
 
+def test_a_file_of_another_size_is_read_again_though_the_time_was_kept(
+    file: Path, place: Path
+) -> None:
+    hash_of(file, place)
+    write(file, b"on", LONG_AGO)
+    assert hash_of(file, place) == sha256(b"on")
+
+
 def test_a_file_modified_just_now_is_not_noted(file: Path, place: Path) -> None:
     write(file, b"one", int(NOW))
     hash_of(file, place)
@@ -60,7 +68,9 @@ def test_a_file_modified_just_now_is_not_noted(file: Path, place: Path) -> None:
     assert hash_of(file, place) == sha256(b"two")
 
 
-@pytest.mark.parametrize("notes", ["", "[]", '{"weights.bin": []}', '{"weights.bin": ["x", 7]}'])
+@pytest.mark.parametrize(
+    "notes", ["", "[]", '{"weights.bin": []}', '{"weights.bin": ["x", 1000000]}']
+)
 def test_notes_that_make_no_sense_are_no_notes(file: Path, place: Path, notes: str) -> None:
     place.write_text(notes)
     assert hash_of(file, place) == sha256(b"one")

@@ -3,6 +3,7 @@
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from infinitetalk.errors import (
     InvalidSetting,
     SourceFileMissing,
     SourceForbidden,
+    WeightsCorrupt,
 )
 from infinitetalk.weights.catalog import Catalog, RemoteFile, Source
 from infinitetalk.weights.hub import PAUSES_S, Hub
@@ -80,6 +82,16 @@ def test_a_branch_is_taken_at_its_commit(hub_folder: Path, hub_catalog: Catalog)
             Hub(hub.endpoint).describe(
                 Source("", proposed.repo, (), "-", "-"), part.sources[0].files[0]
             )
+
+
+def test_another_file_than_the_catalogs_comes_with_what_to_do(
+    hub_folder: Path, vae: tuple[Source, RemoteFile]
+) -> None:
+    wrong = replace(vae[0], files=(RemoteFile(VAE, 7),))
+    with FakeHub(hub_folder) as hub, pytest.raises(WeightsCorrupt) as refused:
+        pin(Hub(hub.endpoint), wrong)
+    for way in ("--catalog FILE", "report"):
+        assert way in refused.value.message
 
 
 def test_looking_at_the_head_of_a_file_asks_for_one_range(
@@ -355,7 +367,7 @@ def test_a_hub_that_stays_busy_is_given_up(
     pauses: list[float] = []
     with FakeHub(hub_folder, Fault(VAE, times=99, status=503)) as hub:
         origin = patient(hub, pauses)
-        with pytest.raises(ConnectionFailed, match="answered 503 again and again"):
+        with pytest.raises(ConnectionFailed, match="answered 503, again and again"):
             origin.describe(*vae)
     assert tuple(pauses) == PAUSES_S
 
@@ -368,12 +380,19 @@ def test_an_address_of_the_store_that_has_expired_is_asked_for_again(
         assert origin.fetch(*pinned(origin, vae[0]), tmp_path, ignore).exists()
 
 
-def test_where_nobody_answers_the_hub_cannot_be_reached(vae: tuple[Source, RemoteFile]) -> None:
+def test_where_nobody_answers_every_try_is_told_and_what_may_help(
+    vae: tuple[Source, RemoteFile], caplog: pytest.LogCaptureFixture
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
     origin = Hub(f"http://127.0.0.1:{port}", sleep=ignore)
-    with pytest.raises(ConnectionFailed, match=f"127.0.0.1:{port} cannot be reached"):
+    with pytest.raises(ConnectionFailed, match=f"127.0.0.1:{port} cannot be reached") as given_up:
         origin.describe(*vae)
+    for way in ("HF_ENDPOINT", "HTTPS_PROXY", "--from FOLDER"):
+        assert way in given_up.value.message
+    assert [record.getMessage().partition(", trying")[2] for record in caplog.records] == [
+        f" again in {pause:.0f} s" for pause in PAUSES_S
+    ]
 
 
 def test_something_that_is_no_hub_is_told_from_one(

@@ -115,3 +115,4 @@ def test_another_file_than_the_known_one_is_refused_with_both(
         pin(origin, replace(source, files=(known,)))
     assert there in refused.value.message
     assert here in refused.value.message
+    assert "with --catalog FILE. Nothing was changed." in refused.value.message

@@ -15,9 +15,12 @@ from infinitetalk.weights.prepared import (
     FORMAT,
     MANIFEST,
     VERIFIED,
+    Manifest,
+    damaged_folders,
     prepared_folders,
     preparing,
     read_manifest,
+    remedy,
     verify,
     write_manifest,
 )
@@ -279,3 +282,36 @@ def test_the_models_below_a_folder_are_found_by_their_manifests(folder: Path) ->
     edit_manifest(folder.parent / "old", lambda values: values.update(format=0))
     shutil.copytree(folder, folder.parent / ".tiny-killed")  # left by a killed preparation
     assert list(prepared_folders(folder.parent)) == [folder]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": 1}', '{"format": 0}'])
+def test_a_model_with_a_broken_manifest_is_told_as_damaged(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text)
+    ((path, error),) = damaged_folders(folder.parent).items()
+    assert path == folder
+    assert error.message.endswith("Delete the folder and prepare the model again.")
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", '{"name": "an app"}'])
+def test_a_manifest_of_another_program_is_no_model(folder: Path, text: str) -> None:
+    (folder / MANIFEST).write_text(text)
+    assert damaged_folders(folder.parent) == prepared_folders(folder.parent) == {}
+
+
+def test_a_whole_model_is_not_damaged(folder: Path) -> None:
+    assert damaged_folders(folder.parent) == {}
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        ((), "--precision fp8 --speakers 2` again."),
+        (({"part": "lora", "repo": "owner/name"},), "--speakers 2` again."),
+        (({"part": "lora", "repo": None},), "again with the --lora and --out that it was made"),
+    ],
+)
+def test_the_remedy_is_the_command_that_made_the_model(
+    sources: tuple[dict[str, str | None], ...], said: str
+) -> None:
+    manifest = Manifest("standard", "fp8", 2, "a recipe", {}, sources)
+    assert said in remedy(manifest)

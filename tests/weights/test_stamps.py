@@ -46,6 +46,15 @@ def test_a_note_holds_while_the_time_does(
     assert is_known([tmp_path / "notes"], file, "a") is known
 
 
+def test_a_copy_that_broke_off_and_kept_the_time_is_another_file(
+    file: Path, tmp_path: Path
+) -> None:
+    write([tmp_path / "notes"], file, "a")
+    os.truncate(file, 3)
+    os.utime(file, (MODIFIED, MODIFIED))
+    assert not is_known([tmp_path / "notes"], file, "a")
+
+
 @pytest.mark.parametrize(
     ("age", "is_noted"),
     [(0.0, False), (SETTLED_S - 1, False), (SETTLED_S + 1, True), (-86400.0, True)],
@@ -91,5 +100,5 @@ def test_notes_are_replaced_as_a_whole(file: Path, tmp_path: Path) -> None:
     place = tmp_path / "notes"
     place.write_text(json.dumps({"another": ["b", 1]}))
     write([place], file, "a")
-    assert read_stamps(place) == {"weights": ["a", int(MODIFIED)]}
+    assert read_stamps(place) == {"weights": ["a", int(MODIFIED), len("weights")]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "weights"]

@@ -63,16 +63,23 @@ def _choice(options: argparse.Namespace) -> Choice:
     if options.remote and options.from_folder:
         raise InvalidField("--remote looks at the hub, not at a folder.", field="from")
     choice = Choice.of(options, load_settings())
-    is_local = not options.remote and options.from_folder is None
-    return replace(choice, origin=LocalFolder(choice.downloads)) if is_local else choice
+    if options.remote or options.from_folder:
+        return choice
+    if not choice.downloads.is_dir():
+        raise SourceFileMissing("Nothing was fetched yet; --remote looks at the files on the hub.")
+    return replace(choice, origin=LocalFolder(choice.downloads))
 
 
 def _table(report: "Report") -> Table:
-    table = Table("part", "source", "file", "size", "verdict", "detail")
+    table = Table()
+    for name in ("part", "source", "size", "verdict"):
+        table.add_column(name, no_wrap=True)
+    for name in ("file", "detail"):
+        table.add_column(name, overflow="fold")
     for row in report.rows:
         size = "" if row.size is None else decimal(row.size)
         verdict = f"[{COLOURS.get(row.verdict, 'red')}]{row.verdict}[/]"
-        table.add_row(row.part.name, row.source.name, row.path, size, verdict, row.note)
+        table.add_row(row.part.name, row.source.name, size, verdict, Path(row.path).name, row.note)
     return table
 
 

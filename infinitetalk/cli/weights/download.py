@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from infinitetalk.cli.weights.choice import Choice, add_choice
-from infinitetalk.cli.weights.fetching import fetch
+from infinitetalk.cli.weights.fetching import fetch, resumable
 from infinitetalk.config import load_settings
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Fetch, and say where the files are."""
     choice = Choice.of(options, load_settings())
-    fetched = fetch(choice, choice.parts, console)
+    with resumable(console):
+        fetched = fetch(choice, choice.parts, console)
     size = sum(path.stat().st_size for one in fetched.values() for path in one.paths)
     where = options.from_folder or choice.downloads
     console.print(f"{decimal(size)} of original files are complete in {where}.")

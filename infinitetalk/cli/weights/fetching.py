@@ -1,6 +1,7 @@
 """Bring the original files of a model here, with a bar."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -9,6 +10,16 @@ from infinitetalk.cli.progress_bar import TerminalBar
 from infinitetalk.cli.weights.choice import Choice
 from infinitetalk.weights.catalog import Part
 from infinitetalk.weights.download import Fetched, Progress, download
+
+
+@contextmanager
+def resumable(console: Console) -> Iterator[None]:
+    """Say to whoever interrupts that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print("The same command goes on from here.")
+        raise
 
 
 def fetch(choice: Choice, parts: Sequence[Part], console: Console) -> dict[str, Fetched]:

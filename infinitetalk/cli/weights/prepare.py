@@ -5,7 +5,8 @@ below 6 GB; an interrupted run continues where it stopped.
 """
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,21 +15,20 @@ from rich.filesize import decimal
 
 from infinitetalk.cli.progress_bar import TerminalBar
 from infinitetalk.cli.weights.choice import Choice, add_choice
-from infinitetalk.cli.weights.fetching import fetch
+from infinitetalk.cli.weights.fetching import fetch, resumable
 from infinitetalk.config import load_settings
-from infinitetalk.errors import FileMissing, WeightsCorrupt, WeightsMissing
+from infinitetalk.errors import FileMissing, InvalidField, WeightsCorrupt, WeightsMissing
+from infinitetalk.weights.catalog import Part
 from infinitetalk.weights.download import Fetched
-from infinitetalk.weights.prepared import BF16, FP8, read_manifest, verify
-from infinitetalk.weights.provenance import is_made_of
+from infinitetalk.weights.prepared import BF16, FP8, file_entry, read_manifest, usual_name, verify
+from infinitetalk.weights.provenance import LORA, is_made_of
 from infinitetalk.weights.storage import size_on_disk
 
 if TYPE_CHECKING:  # loading torch takes a second; wrong options are refused before that
     from infinitetalk.weights.prepare import Report
-    from infinitetalk.weights.recipe import SourceFile
+    from infinitetalk.weights.recipe import LoraFile, SourceFile
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-LORA = "lora"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,37 +47,61 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE[:SCALE]",
-        help="merge this LoRA instead of the preset's own; several are added in order",
+        help="merge this LoRA instead of the preset's own (with --out); several are added in order",
     )
     add("--out", type=Path, metavar="DIR", help="(default: PRESET-PRECISION-SPEAKERS, see status)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Prepare, and say what became of it."""
+    from infinitetalk.weights.prepare import require_place
+
     settings = load_settings()
     choice = Choice.of(options, settings)
-    _require_loras(path for path, _ in options.lora)
-    folder = options.out or settings.weights_folder / _name(choice, options.precision)
-    if not options.lora and _is_prepared(folder, options.precision, choice):
+    if options.lora and options.out is None:
+        raise InvalidField(
+            "Another LoRA makes another model than the preset's own: name its folder with --out.",
+            field="out",
+        )
+    usual = usual_name(choice.preset, options.precision, choice.speakers)
+    folder = (options.out or settings.weights_folder / usual).resolve()
+    loras = _own_loras(options.lora)
+    if _is_prepared(folder, options.precision, choice, loras):
         console.print(f"{folder} is prepared already.")
         return 0
-    _tell(_prepare(choice, options, folder))
+    require_place(folder)
+    with resumable(console):
+        report = _prepare(choice, options.precision, loras, folder)
+    _tell(report)
+    if folder.parent != settings.weights_folder.resolve():
+        console.print(f"It is found where INFINITETALK_WEIGHTS is {folder.parent}.")
     if options.from_folder is None:
         console.print("The original files can go now: `infinitetalk weights prune --sources`")
     return 0
 
 
-def _require_loras(paths: Iterable[Path]) -> None:
-    for path in paths:
+def _own_loras(named: Sequence[tuple[Path, float]]) -> "list[LoraFile]":
+    """The LoRAs of the command line, looked at before gigabytes are fetched for them."""
+    from infinitetalk.weights.recipe import LoraFile, SourceFile
+    from infinitetalk.weights.tensor_file import TensorFile
+
+    for path, _ in named:
         if not path.is_file():
             raise FileMissing(f"The LoRA {path} does not exist.", field="lora")
+        with TensorFile(path, path.name):
+            pass
+    return [
+        LoraFile(SourceFile(path, path.name, sha256=file_entry(path).sha256), scale)
+        for path, scale in named
+    ]
 
 
-def _name(choice: Choice, precision: str) -> str:
-    return f"{choice.preset}-{precision}-{choice.speakers}"
+def _parts(choice: Choice, loras: "Sequence[LoraFile]") -> list[Part]:
+    """What is fetched: the preset's own LoRA only where no other takes its place."""
+    return [part for part in choice.parts if part.name != LORA or not loras]
 
 
-def _is_prepared(folder: Path, precision: str, choice: Choice) -> bool:
+def _is_prepared(folder: Path, precision: str, choice: Choice, loras: "Sequence[LoraFile]") -> bool:
     """Whether it is there and whole, so that nothing is fetched to find out the same."""
     try:
         manifest = read_manifest(folder)
@@ -86,19 +110,18 @@ def _is_prepared(folder: Path, precision: str, choice: Choice) -> bool:
         return False
     made = (manifest.preset, manifest.precision, manifest.speakers)
     wanted = (choice.preset, precision, choice.speakers)
-    return made == wanted and is_made_of(manifest, choice.parts)
+    own = [(lora.file.sha256 or "", lora.scale) for lora in loras]
+    return made == wanted and is_made_of(manifest, _parts(choice, loras), own)
 
 
-def _prepare(choice: Choice, options: argparse.Namespace, folder: Path) -> "Report":
+def _prepare(choice: Choice, precision: str, loras: "Sequence[LoraFile]", folder: Path) -> "Report":
     from infinitetalk.weights.prepare import prepare
-    from infinitetalk.weights.recipe import LoraFile, Recipe, SourceFile
+    from infinitetalk.weights.recipe import LoraFile, Recipe
 
-    parts = [part for part in choice.parts if part.name != LORA or not options.lora]
-    files = _local_files(fetch(choice, parts, console))
-    own = [LoraFile(file, _scale(choice)) for file in files.pop(LORA, ())]
-    named = [LoraFile(SourceFile(path, path.name), scale) for path, scale in options.lora]
+    files = _local_files(fetch(choice, _parts(choice, loras), console))
+    presets_own = [LoraFile(file, _scale(choice)) for file in files.pop(LORA, ())]
     recipe = Recipe(
-        choice.preset, options.precision, choice.speakers, files, named or own, choice.sizes
+        choice.preset, precision, choice.speakers, files, loras or presets_own, choice.sizes
     )
     with TerminalBar(console, "looking at the original files") as bar:
 
@@ -110,7 +133,7 @@ def _prepare(choice: Choice, options: argparse.Namespace, folder: Path) -> "Repo
 
 
 def _scale(choice: Choice) -> float:
-    return next(part.scale for part in choice.parts if part.scale is not None)
+    return next((part.scale for part in choice.parts if part.scale is not None), 1.0)
 
 
 def _local_files(fetched: Mapping[str, Fetched]) -> "dict[str, list[SourceFile]]":
@@ -127,6 +150,9 @@ def _files_of(one: Fetched) -> "Iterator[SourceFile]":
 
 
 def _tell(report: "Report") -> None:
+    if not report.is_new:
+        console.print(f"{report.folder} is prepared already.")
+        return
     for name, lora in report.loras.items():
         console.print(f"LoRA {name}: {lora.summary}")
         for warning in lora.warnings:
@@ -139,8 +165,14 @@ def _tell(report: "Report") -> None:
 
 
 def _lora(text: str) -> tuple[Path, float]:
+    """FILE or FILE:SCALE; a file may have a colon in its name."""
+    if Path(text).exists() or ":" not in text:
+        return Path(text), 1.0
     name, _, scale = text.rpartition(":")
     try:
-        return Path(name), float(scale)
+        factor = float(scale)
     except ValueError:
-        return Path(text), 1.0
+        raise argparse.ArgumentTypeError(f"the scale {scale!r} is no number") from None
+    if not math.isfinite(factor):
+        raise argparse.ArgumentTypeError(f"the scale {scale!r} is no number")
+    return Path(name), factor

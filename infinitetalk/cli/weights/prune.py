@@ -14,7 +14,11 @@ console = Console(highlight=False)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `infinitetalk weights prune`."""
     add = parser.add_argument
-    add("name", nargs="*", help="prepared models to delete, as `weights status` calls them")
+    add(
+        "name",
+        nargs="*",
+        help="delete these models, as `weights status` calls them, and nothing else",
+    )
     add("--sources", action="store_true", help="the downloaded original files too")
     add("--dry-run", action="store_true", help="only say what would be deleted")
 
@@ -24,9 +28,11 @@ def run(options: argparse.Namespace) -> int:
     from infinitetalk.weights.prune import leftovers, prepared_model, remove
 
     settings = load_settings()
-    found = [prepared_model(settings.weights_folder, name) for name in options.name]
-    for weights in dict.fromkeys((settings.weights_folder, settings.bundled_folder)):
-        found += leftovers(weights, with_sources=options.sources)
+    if options.name:
+        found = [prepared_model(settings.weights_folder, name) for name in options.name]
+    else:
+        places = dict.fromkeys((settings.weights_folder, settings.bundled_folder))
+        found = [one for w in places for one in leftovers(w, with_sources=options.sources)]
     if not found:
         console.print("There is nothing to delete.")
         return 0

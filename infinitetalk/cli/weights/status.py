@@ -2,14 +2,16 @@
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
 from infinitetalk.config import Settings, load_settings
+from infinitetalk.errors import WeightsCorrupt
 from infinitetalk.spec import PRESETS
-from infinitetalk.weights.prepared import prepared_folders
+from infinitetalk.weights.prepared import damaged_folders, prepared_folders
 from infinitetalk.weights.selection import Wish
 from infinitetalk.weights.storage import size_on_disk
 
@@ -27,6 +29,8 @@ def run(_: argparse.Namespace) -> int:
     settings = load_settings()
     for table in _prepared(settings):
         console.print(table)
+    for folder, error in _damaged(settings).items():
+        console.print(f"{folder.name} is damaged: {error.message}", markup=False)
     for preset in _unprepared(settings):
         console.print(f"{preset} is not prepared: `{Wish.of(settings).command(preset)}`")
     others = leftovers(settings.weights_folder, with_sources=True)
@@ -51,7 +55,13 @@ def _prepared(settings: Settings) -> Iterator[Table]:
         yield table
 
 
+def _damaged(settings: Settings) -> dict[Path, WeightsCorrupt]:
+    return damaged_folders(settings.bundled_folder) | damaged_folders(settings.weights_folder)
+
+
 def _unprepared(settings: Settings) -> list[str]:
     found = {manifest.preset for manifest in prepared_folders(settings.weights_folder).values()}
+    # Which preset a damaged one is for is told by its name alone.
+    found |= {folder.name.partition("-")[0] for folder in damaged_folders(settings.weights_folder)}
     full = (preset.name for preset in PRESETS.values() if not preset.is_bundled)
     return [preset for preset in full if preset not in found]
