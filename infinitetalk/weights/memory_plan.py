@@ -1,6 +1,6 @@
 """Whether a model fits into a device's memory, and where its text encoder goes so that it does.
 
-    weights + window <= free    with the text encoder on the device, on the CPU, or in fp8
+    weights + window <= free    text encoder: on the device, on the CPU, on the device in fp8
 
 Everything else stays on the device. A deployment is planned for the largest resolution that fits
 with the text encoder in one of these places. Pure arithmetic: what is free is an argument.

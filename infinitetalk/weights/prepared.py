@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 BF16, FP8 = "bf16", "fp8"  # precisions of a prepared transformer
+LORA = "lora"  # the part of that name, in catalogs and manifests
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 VERIFIED = "verified.json"
@@ -62,9 +63,9 @@ class Manifest:
     format: int = FORMAT
 
     @property
-    def has_own_lora(self) -> bool:
-        """Whether a LoRA was merged that is not the preset's."""
-        return any(row["part"] == "lora" and row["repo"] is None for row in self.sources)
+    def own_loras(self) -> Sequence[Mapping[str, Any]]:
+        """Sources that are LoRAs of somebody's own, not the preset's, in the order of merging."""
+        return [row for row in self.sources if row["part"] == LORA and row["repo"] is None]
 
     @property
     def fingerprint(self) -> str:
@@ -219,7 +220,7 @@ def remedy(manifest: Manifest) -> str:
         f"infinitetalk weights prepare --preset {manifest.preset} "
         f"--precision {manifest.precision} --speakers {manifest.speakers}"
     )
-    options = " with the --lora and --out that it was made with" if manifest.has_own_lora else ""
+    options = " with the --lora and --out that it was made with" if manifest.own_loras else ""
     return f"Run `{command}` again{options}."
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from infinitetalk.weights.catalog import Part, RemoteFile, Source
-from infinitetalk.weights.prepared import Manifest
+from infinitetalk.weights.prepared import LORA, Manifest
 
-LORA = "lora"
 Row = Mapping[str, Any]
 """A file that a model was made of, as its manifest has it."""
 
@@ -23,16 +22,12 @@ def is_made_of(
     """
     parts = tuple(parts)
     names = {part.name for part in parts} | ({LORA} if loras else set())
-    own = [(row["sha256"], row["scale"]) for row in manifest.sources if _is_own_lora(row)]
+    own = [(row["sha256"], row["scale"]) for row in manifest.own_loras]
     return (
         names == {row["part"] for row in manifest.sources}
         and own == list(loras)
         and all(any(_is_from(manifest, part, source) for source in part.sources) for part in parts)
     )
-
-
-def _is_own_lora(row: Row) -> bool:
-    return row["part"] == LORA and row["repo"] is None
 
 
 def _is_from(manifest: Manifest, part: Part, source: Source) -> bool:

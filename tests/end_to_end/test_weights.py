@@ -1,6 +1,7 @@
 """Real weights end to end, at small sizes: the hub, the command line, the loader, a video."""
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -82,6 +83,15 @@ def test_from_the_hub_to_a_video(
     voices = [make_speech(0.2, seed=number) for number in range(speakers)]
     few = specify(preset, steps=1, window=5, motion_frames=1)
     assert render(runner, few, portrait, voices).frames == 5
+
+
+def test_what_is_left_out_of_the_original_files_is_said(
+    weights: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert weights("prepare") == 0
+    said = capsys.readouterr().err
+    assert re.search(r"image_encoder: [1-9]\d* tensors of the original are not needed", said)
+    assert re.search(r"LoRA .+: \d+ of \d+ keys used; \d+ ignored", said)
 
 
 def test_what_is_prepared_is_not_fetched_again(weights: Command, hub: FakeHub) -> None:

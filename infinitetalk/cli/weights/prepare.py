@@ -20,8 +20,16 @@ from infinitetalk.config import load_settings
 from infinitetalk.errors import FileMissing, InvalidField, WeightsCorrupt, WeightsMissing
 from infinitetalk.weights.catalog import Part
 from infinitetalk.weights.download import Fetched
-from infinitetalk.weights.prepared import BF16, FP8, file_entry, read_manifest, usual_name, verify
-from infinitetalk.weights.provenance import LORA, is_made_of
+from infinitetalk.weights.prepared import (
+    BF16,
+    FP8,
+    LORA,
+    file_entry,
+    read_manifest,
+    usual_name,
+    verify,
+)
+from infinitetalk.weights.provenance import is_made_of
 from infinitetalk.weights.storage import size_on_disk
 
 if TYPE_CHECKING:  # loading torch takes a second; wrong options are refused before that
@@ -159,6 +167,9 @@ def _tell(report: "Report") -> None:
             console.print(f"  {warning}")
     if report.replaced:
         console.print(f"{len(report.replaced)} tensors of the base are replaced by the adapter's.")
+    for network, keys in report.unused.items():
+        if keys:
+            console.print(f"{network}: {len(keys)} tensors of the original are not needed.")
     if report.kept:
         console.print(f"Continued; finished before: {', '.join(report.kept)}.")
     console.print(f"{report.folder} is prepared: {decimal(size_on_disk(report.folder))}.")
