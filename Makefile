@@ -8,7 +8,7 @@ LOCK = uv pip compile --quiet --upgrade --python-version 3.11 --annotation-style
 REVISION = $$(git describe --always --abbrev=40 --dirty)
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help demo serve test test-slow parity check bench-cpu loadtest docs bento image image-test lock clean
+.PHONY: help demo serve test test-slow parity check bench-cpu loadtest docs bento image image-test test-modal-live lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -55,14 +55,21 @@ image: bento ## build the GPU image with Docker (an hour, most of it flash-attn)
 	docker build --tag infinitetalk:latest --file $$bento/env/docker/Dockerfile \
 		--label org.opencontainers.image.revision=$(REVISION) $$bento
 
+test-modal-live: $(READY) ## deploy the tiny preset to your own Modal account and use it (some cents)
+	$(PYTHON) -m pytest -m live
+
 image-test: $(READY) ## build the image for the CPU, with or without Docker, and see it survive
 	image/test.sh
 
-lock: ## renew both locks from pyproject.toml (needs uv)
+lock: ## renew the locks from pyproject.toml (needs uv)
 	$(LOCK) --universal --fork-strategy fewest --output-file requirements/cpu.lock pyproject.toml \
 		--extra serve --extra deploy --extra loadtest --extra test --extra check
 	$(LOCK) --python-platform x86_64-manylinux_2_28 --output-file requirements/image.lock \
 		pyproject.toml --extra serve requirements/image.txt
+	uv pip compile --quiet --python-version 3.11 --annotation-style line \
+		--custom-compile-command "make lock" --python-platform x86_64-manylinux_2_28 \
+		--constraints requirements/image.lock --output-file requirements/gateway.lock \
+		requirements/gateway.txt
 
 clean: ## remove .venv and what the tools left; keeps outputs/
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

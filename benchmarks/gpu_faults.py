@@ -24,7 +24,7 @@ from infinitetalk.jobfolder import JobFolder
 from infinitetalk.jobs import worker
 from infinitetalk.jobs.duty import Duty
 from infinitetalk.jobs.engines import EngineState
-from infinitetalk.jobs.host import Host, supervisor_lock
+from infinitetalk.jobs.host import LocalHost, supervisor_lock
 from infinitetalk.jobs.model import Job, new_id
 from infinitetalk.jobs.supervisor import Supervisor
 from infinitetalk.progress import Canceling, OnProgress, Progress, Stage
@@ -97,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as data:
         os.environ["INFINITETALK_DATA"] = data  # for the engine as well
         settings = load_settings()
-        host = Host.open(settings)
+        host = LocalHost.open(settings)
         command = [sys.executable, "-m", MODULE, "--preset", "tiny", "--slot"]
         supervisor = Supervisor(host, settings, lambda slot: [*command, slot])
         lock = supervisor_lock(settings.data_folder)
@@ -123,7 +123,7 @@ def main() -> None:
     record("A real CUDA fault", ("what", "measured"), rows, "A device-side assertion in one job.")
 
 
-def add(host: Host, seed: int) -> Job:
+def add(host: LocalHost, seed: int) -> Job:
     """A job with a folder and nothing in it."""
     job = Job(new_id(), specify("tiny", seed=seed), 1.0, time.time())
     with host.blobs.staging() as folder:
@@ -133,7 +133,7 @@ def add(host: Host, seed: int) -> Job:
     return host.store.add(job, limit=10)
 
 
-def wait(host: Host, claim: Callable[[], bool]) -> float:
+def wait(host: LocalHost, claim: Callable[[], bool]) -> float:
     """When it came true."""
     deadline = time.perf_counter() + 120
     while not claim():
@@ -142,12 +142,12 @@ def wait(host: Host, claim: Callable[[], bool]) -> float:
     return time.perf_counter()
 
 
-def is_alive(host: Host) -> bool:
+def is_alive(host: LocalHost) -> bool:
     """Whether the engine that failed is still there, or another is."""
     return any(engine.state is EngineState.READY for engine in host.engines.all())
 
 
-def outcome(host: Host, job: Job) -> str:
+def outcome(host: LocalHost, job: Job) -> str:
     now = host.store.get(job.id)
     return f"{now.status}, attempt {now.attempt}, {now.losses} lost"
 

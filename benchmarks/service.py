@@ -17,7 +17,7 @@ import httpx
 
 from benchmarks.results import record
 from infinitetalk.config import load_settings
-from infinitetalk.jobs.host import Host
+from infinitetalk.jobs.host import LocalHost
 from infinitetalk.jobs.model import new_id
 from tests.running_server import RunningServer
 
@@ -67,7 +67,7 @@ def submit(client: httpx.Client) -> str:
 def fill(server: RunningServer, task_id: str) -> str:
     """Rows like that of a real job, until so many wait; the id of the last."""
     settings = load_settings({"INFINITETALK_DATA": str(server.folder / "data")})
-    host = Host.open(settings)
+    host = LocalHost.open(settings)
     job = host.store.get(task_id)
     while len(host.store.find()) < QUEUED:
         job = host.store.add(replace(job, id=new_id()), limit=QUEUED)

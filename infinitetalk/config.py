@@ -7,6 +7,7 @@ the names they have. Standard library only.
 
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from infinitetalk.errors import InvalidSetting
 
 PREFIX = "INFINITETALK_"
 DEVICES = ("auto", "cpu", "cuda", "cuda:N")
+MODAL_GPUS = ("L40S", "A100-40GB", "A100-80GB", "RTX-PRO-6000", "H100", "H200", "B200", "none")
 Token = NewType("Token", str)  # what a header of HTTP can carry: printable ASCII
 
 
@@ -24,11 +26,20 @@ def _setting(
     meaning: str,
     choices: tuple[str, ...] = (),
     *,
-    least: int = 0,
+    least: float = 0,
+    most: float = float("inf"),
     is_secret: bool = False,
+    is_local: bool = False,
     variable: str | None = None,
 ) -> Any:
-    metadata = {"meaning": meaning, "choices": choices, "least": least, "variable": variable}
+    metadata = {
+        "meaning": meaning,
+        "choices": choices,
+        "least": least,
+        "most": most,
+        "travels": not (is_local or is_secret),
+        "variable": variable,
+    }
     return field(default=default, repr=not is_secret, metadata=metadata)
 
 
@@ -39,14 +50,17 @@ class Settings:
     home: Path = _setting(
         Path("~/.cache/infinitetalk"),
         "folder for all that is worth keeping; by default prepared and downloaded weights too",
+        is_local=True,
     )
-    weights: Path | None = _setting(None, "folder of prepared weights (default: HOME/weights)")
+    weights: Path | None = _setting(
+        None, "folder of prepared weights (default: HOME/weights)", is_local=True
+    )
     preset: str = _setting(
         "auto",
         "which preset this deployment runs",
         ("auto", "fast", "standard", "best", "demo", "tiny"),
     )
-    device: str = _setting("auto", "where the model runs", DEVICES)
+    device: str = _setting("auto", "where the model runs", DEVICES, is_local=True)
     precision: str = _setting(
         "auto",
         "arithmetic of the transformer; fp8 takes weights prepared in fp8, the others those in "
@@ -83,13 +97,23 @@ class Settings:
         9.0, "largest video frame that is decoded, in megapixels"
     )
     data: Path | None = _setting(
-        None, "folder of the jobs and their database, on a local disk (default: HOME/data)"
+        None,
+        "folder of the jobs and their database, on a local disk (default: HOME/data)",
+        is_local=True,
     )
     engines: int = _setting(
-        1, "engine processes on this host, one for each GPU; 0 serves without rendering"
+        1,
+        "engine processes on this host, one for each GPU; 0 serves without rendering",
+        is_local=True,
     )
-    workers: int = _setting(1, "processes that answer HTTP", least=1)
+    workers: int = _setting(1, "processes that answer HTTP", least=1, is_local=True)
     max_queue: int = _setting(1000, "how many jobs may wait; more are answered with 429", least=1)
+    max_watchers: int = _setting(
+        1000,
+        "how many connections of one server process may wait for a job; streams of events beyond "
+        "that tell the status once and ask to come back",
+        least=1,
+    )
     max_file_megabytes: int = _setting(512, "largest file of a request, sent or fetched", least=1)
     retention_hours: float = _setting(72.0, "how long a finished job and its files are kept")
     max_disk_gigabytes: float = _setting(
@@ -116,7 +140,9 @@ class Settings:
     webhook_secret: str | None = _setting(
         None, "signs what is sent to callback_url (HMAC-SHA256)", is_secret=True
     )
-    fetch_ports: tuple[int, ...] = _setting((80, 443), "ports that URLs of a request may name")
+    fetch_ports: tuple[int, ...] = _setting(
+        (80, 443), "ports that URLs of a request may name", least=1, most=65535
+    )
     fetch_allowed_hosts: tuple[str, ...] = _setting(
         (), "hosts that URLs may name although their addresses are private, separated by commas"
     )
@@ -131,6 +157,63 @@ class Settings:
         "access token of the hub, for files whose licence has to be accepted there",
         is_secret=True,
         variable="HF_TOKEN",
+    )
+    gpu: tuple[str, ...] = _setting(
+        ("L40S",),
+        "Modal: the GPU of a container; of several, separated by commas, the first that is free; "
+        "none is for trying demo or tiny",
+        MODAL_GPUS,
+        is_local=True,
+    )
+    gpu_limit: int = _setting(
+        10, "Modal: how many GPU containers may run at once; accounts begin with 10", least=1
+    )
+    gpu_min: int = _setting(
+        0, "Modal: how many GPU containers stay up with nothing to do, at full price", is_local=True
+    )
+    gpu_spare: int = _setting(
+        0, "Modal: how many GPU containers start ahead of need while jobs run", is_local=True
+    )
+    idle_seconds: int = _setting(
+        120,
+        "Modal: how long a GPU container waits for the next job before it is ended",
+        least=2,
+        most=3600,
+        is_local=True,
+    )
+    attempt_hours: float = _setting(
+        12.0,
+        "Modal: after so long a job moves to another container, from its last window on",
+        most=24.0,
+        is_local=True,
+    )
+    start_minutes: float = _setting(
+        20.0,
+        "Modal: how long a GPU container may take to load the model",
+        least=1.0,
+        most=60.0,
+        is_local=True,
+    )
+    bento: Path | None = _setting(
+        None,
+        "Modal: folder of the Bento to deploy; by default that of this checkout, built if need be",
+        is_local=True,
+    )
+    image: str | None = _setting(
+        None,
+        "Modal: a pushed image of the Bento to run, name:tag, instead of one that Modal builds",
+        is_local=True,
+    )
+    registry_secret: str | None = _setting(
+        None,
+        "Modal: name of the Secret that holds the login of the image's registry",
+        is_local=True,
+    )
+    modal_secret: str | None = _setting(
+        None,
+        "Modal: name of a Secret whose variables every container gets: HF_TOKEN, "
+        "INFINITETALK_API_KEYS, INFINITETALK_WEBHOOK_SECRET",
+        is_local=True,
     )
 
     @property
@@ -183,6 +266,27 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     return Settings(**{**values, "home": settings.home.expanduser()})
 
 
+def settings_or_exit() -> Settings:
+    """Settings from the environment; what is wrong with them ends the process with one sentence."""
+    try:
+        return load_settings()
+    except InvalidSetting as error:
+        sys.exit(error.message)
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The variables that make the same choices on another machine.
+
+    Left out are defaults, secrets, and what holds on this machine only: its folders and devices,
+    and how a deployment is made.
+    """
+    return {
+        variable_name(item): _as_text(getattr(settings, item.name))
+        for item in fields(Settings)
+        if item.metadata["travels"] and getattr(settings, item.name) != item.default
+    }
+
+
 def let_idle_threads_sleep() -> None:
     """Make OpenMP threads that wait give up their core; call before torch is loaded.
 
@@ -193,26 +297,36 @@ def let_idle_threads_sleep() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def _as_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _is_ours(name: str) -> bool:
     return name.startswith(PREFIX)
 
 
 def _parse(name: str, text: str, item: "Field[Any]") -> Any:
-    choices = item.metadata["choices"]
     if not text:
         raise InvalidSetting(f"{name} is empty; give it a value or unset it.")
-    if choices and re.sub(r"^cuda:\d+$", "cuda:N", text) not in choices:
-        raise InvalidSetting(f"{name} is {text!r}; allowed are {', '.join(choices)}.")
-    kind, *_ = get_args(item.type) or (item.type,)  # int of `int`, `int | None`, `tuple[int, ...]`
-    read = _READERS[kind]
     if get_origin(item.type) is tuple:
         words = [word.strip() for word in text.split(",") if word.strip()]
         if not words:  # "$K1,$K2" with both unset must not open the service
             raise InvalidSetting(f"{name} is {text!r}, a list of nothing; unset it instead.")
-        return tuple(read(name, word) for word in words)
-    value = read(name, text)
-    if kind is int and value < item.metadata["least"]:
-        raise InvalidSetting(f"{name} is {text!r}; it must be at least {item.metadata['least']}.")
+        return tuple(_parse_word(name, word, item) for word in words)
+    return _parse_word(name, text, item)
+
+
+def _parse_word(name: str, text: str, item: "Field[Any]") -> Any:
+    """One value; of a list, one of its words."""
+    choices, least, most = (item.metadata[key] for key in ("choices", "least", "most"))
+    if choices and re.sub(r"^cuda:\d+$", "cuda:N", text) not in choices:
+        raise InvalidSetting(f"{name} is {text!r}; allowed are {', '.join(choices)}.")
+    kind, *_ = get_args(item.type) or (item.type,)  # int of `int`, `int | None`, `tuple[int, ...]`
+    value = _READERS[kind](name, text)
+    if kind in (int, float) and value < least:
+        raise InvalidSetting(f"{name} is {text!r}; it must be at least {least:g}.")
+    if kind in (int, float) and value > most:
+        raise InvalidSetting(f"{name} is {text!r}; it must be at most {most:g}.")
     return value
 
 

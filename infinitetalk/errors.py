@@ -50,7 +50,8 @@
     │   ├── GenerationDiverged       the sampler produced values that are not a picture
     │   ├── WorkerLost               the engine died under the job as often as it may
     │   ├── OutOfMemory              the device ran out of memory
-    │   └── EncodingFailed           ffmpeg did not produce a playable file
+    │   ├── EncodingFailed           ffmpeg did not produce a playable file
+    │   └── AcceptanceFailed         a machine does not render as it should
     ├── JobBusy                      another process is at work on this job
     └── Canceled                     the caller asked to stop
 
@@ -408,6 +409,12 @@ class EncodingFailed(RenderFailed):
     """ffmpeg did not produce a playable file."""
 
     code = "encoding_failed"
+
+
+class AcceptanceFailed(RenderFailed):
+    """A check of the acceptance run failed: this machine does not render as it should."""
+
+    code = "acceptance_failed"
 
 
 class JobBusy(InfiniteTalkError):

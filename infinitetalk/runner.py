@@ -79,6 +79,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def gpu_name(device: torch.device) -> str | None:
+    """What CUDA calls a GPU; None for a CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
 def why_not_on_gpu(preset: str, settings: Settings) -> str | None:
     """Why the chosen device cannot run the prepared weights of a preset; None when it can.
 
@@ -163,8 +168,7 @@ class Runner:
     @property
     def gpu(self) -> str | None:
         """Name of the GPU, None on a CPU."""
-        device = self._pipeline.device
-        return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+        return gpu_name(self._pipeline.device)
 
     def run(
         self,

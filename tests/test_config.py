@@ -1,11 +1,20 @@
 """Settings from the environment: all or a loud refusal."""
 
-from dataclasses import fields
+import subprocess
+import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
-from infinitetalk.config import PREFIX, Settings, load_settings, variable_name
+from infinitetalk.config import (
+    MODAL_GPUS,
+    PREFIX,
+    Settings,
+    environment_of,
+    load_settings,
+    variable_name,
+)
 from infinitetalk.errors import InvalidSetting
 from infinitetalk.weights.text_placement import TextPlacement
 
@@ -40,6 +49,12 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("API_KEYS", "one, two,", ("one", "two")),
         ("FETCH_PORTS", "80,8080", (80, 8080)),
         ("GPU_PRICE_PER_HOUR", "1.5", 1.5),
+        ("GPU", "H100", ("H100",)),
+        ("GPU", "L40S, RTX-PRO-6000,A100-80GB", ("L40S", "RTX-PRO-6000", "A100-80GB")),
+        ("GPU_MIN", "0", 0),
+        ("GPU_SPARE", "2", 2),
+        ("BENTO", "~/bento", Path("~/bento").expanduser()),
+        ("IMAGE", "registry.example/infinitetalk:1", "registry.example/infinitetalk:1"),
     ],
 )
 def test_a_variable_sets_its_field(variable: str, text: str, value: object) -> None:
@@ -80,6 +95,10 @@ def test_an_unknown_variable_is_refused_with_the_known_ones() -> None:
         ("ENGINES", "1.5", "a whole number"),
         ("WORKERS", "0", "at least 1"),
         ("MAX_QUEUE", "0", "at least 1"),
+        ("GPU", "T4", "L40S"),
+        ("GPU", "l40s", "L40S"),
+        ("GPU_MIN", "-1", "a whole number"),
+        ("ATTEMPT_HOURS", "0", "a positive number"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_name_and_what_is_allowed(
@@ -169,3 +188,132 @@ def test_one_bad_item_of_a_list_is_named() -> None:
 def test_the_places_of_the_text_encoder_are_those_there_are() -> None:
     (item,) = (item for item in fields(Settings) if item.name == "text_encoder")
     assert {*item.metadata["choices"]} == {"auto", *TextPlacement}
+
+
+BOUNDS = [  # the last value that is taken, and one beyond
+    ("WORKERS", "least", "1", "0"),
+    ("MAX_QUEUE", "least", "1", "0"),
+    ("MAX_WATCHERS", "least", "1", "0"),
+    ("MAX_FILE_MEGABYTES", "least", "1", "0"),
+    ("FETCH_PORTS", "least", "1", "0"),
+    ("FETCH_PORTS", "most", "65535", "65536"),
+    ("GPU_LIMIT", "least", "1", "0"),
+    ("IDLE_SECONDS", "least", "2", "1"),
+    ("IDLE_SECONDS", "most", "3600", "3601"),
+    ("ATTEMPT_HOURS", "most", "24", "24.5"),
+    ("START_MINUTES", "least", "1", "0.5"),
+    ("START_MINUTES", "most", "60", "60.5"),
+]
+
+
+def test_every_bound_is_in_the_table() -> None:
+    bounds = {
+        (item.name.upper(), side)
+        for item in fields(Settings)
+        for side, none in (("least", 0), ("most", float("inf")))
+        if item.metadata[side] != none
+    }
+    assert bounds == {(variable, side) for variable, side, *_ in BOUNDS}
+
+
+@pytest.mark.parametrize(("variable", "side", "last", "beyond"), BOUNDS)
+def test_a_bound_is_the_last_value_that_is_taken(
+    variable: str, side: str, last: str, beyond: str
+) -> None:
+    taken = getattr(load_settings({PREFIX + variable: last}), variable.lower())
+    assert taken in (int(last), (int(last),))
+    with pytest.raises(InvalidSetting) as refused:
+        load_settings({PREFIX + variable: beyond})
+    assert (
+        refused.value.message == f"{PREFIX}{variable} is '{beyond}'; it must be at {side} {last}."
+    )
+
+
+def test_gpus_are_refused_as_a_whole_when_one_is_unknown() -> None:
+    with pytest.raises(InvalidSetting, match="INFINITETALK_GPU is 'T4'") as refused:
+        load_settings({"INFINITETALK_GPU": "L40S,T4"})
+    for name in MODAL_GPUS:
+        assert name in refused.value.message
+
+
+# A value of every setting that travels, other than its default.
+TRAVELLING = {
+    "INFINITETALK_PRESET": "best",
+    "INFINITETALK_PRECISION": "fp8",
+    "INFINITETALK_SPEAKERS": "2",
+    "INFINITETALK_TEXT_ENCODER": "device_fp8",
+    "INFINITETALK_MEMORY_GIGABYTES": "44.3",
+    "INFINITETALK_PROMPT_CACHE_MEGABYTES": "0",
+    "INFINITETALK_ATTENTION": "sage",
+    "INFINITETALK_MAX_AUDIO_SECONDS": "90.1",
+    "INFINITETALK_MAX_IMAGE_MEGAPIXELS": "12.5",
+    "INFINITETALK_MAX_VIDEO_MEGAPIXELS": "1e-07",
+    "INFINITETALK_MAX_QUEUE": "7",
+    "INFINITETALK_MAX_WATCHERS": "8",
+    "INFINITETALK_MAX_FILE_MEGABYTES": "9",
+    "INFINITETALK_RETENTION_HOURS": "0.1",
+    "INFINITETALK_MAX_DISK_GIGABYTES": "1e+300",
+    "INFINITETALK_MIN_FREE_GIGABYTES": "2.5",
+    "INFINITETALK_WAIT_SECONDS": "99.9",
+    "INFINITETALK_STALL_SECONDS": "333",
+    "INFINITETALK_GPU_PRICE_PER_HOUR": "1.95",
+    "INFINITETALK_DAILY_BUDGET_USD": "20",
+    "INFINITETALK_FETCH_PORTS": "443,8443",
+    "INFINITETALK_FETCH_ALLOWED_HOSTS": "minio:9000,[fd00::1]:80",
+    "INFINITETALK_FETCH_SECONDS": "12",
+    "HF_ENDPOINT": "https://mirror.example",
+    "INFINITETALK_GPU_LIMIT": "3",
+}
+STAYING = {  # secrets, folders and devices of this machine, and how a deployment is made
+    "INFINITETALK_HOME": "/h",
+    "INFINITETALK_WEIGHTS": "/w",
+    "INFINITETALK_DEVICE": "cuda:1",
+    "INFINITETALK_DATA": "/d",
+    "INFINITETALK_ENGINES": "2",
+    "INFINITETALK_WORKERS": "2",
+    "INFINITETALK_API_KEYS": "secret-1,secret-2",
+    "INFINITETALK_WEBHOOK_SECRET": "secret-3",
+    "HF_TOKEN": "secret-4",
+    "INFINITETALK_GPU": "H100,H200",
+    "INFINITETALK_GPU_MIN": "1",
+    "INFINITETALK_GPU_SPARE": "1",
+    "INFINITETALK_IDLE_SECONDS": "60",
+    "INFINITETALK_ATTEMPT_HOURS": "6",
+    "INFINITETALK_START_MINUTES": "10",
+    "INFINITETALK_BENTO": "/b",
+    "INFINITETALK_IMAGE": "i:1",
+    "INFINITETALK_REGISTRY_SECRET": "registry",
+    "INFINITETALK_MODAL_SECRET": "infinitetalk",
+}
+
+
+def test_every_setting_is_below() -> None:
+    assert {variable_name(item) for item in fields(Settings)} == {*TRAVELLING, *STAYING}
+
+
+def test_another_machine_gets_the_same_choices_and_nothing_of_this_one() -> None:
+    told = environment_of(load_settings(TRAVELLING | STAYING))
+    assert told.keys() == TRAVELLING.keys()
+    assert load_settings(told) == load_settings(TRAVELLING)
+
+
+def test_no_secret_travels() -> None:
+    assert "secret" not in str(environment_of(load_settings(TRAVELLING | STAYING)))
+
+
+def test_defaults_need_not_be_told() -> None:
+    assert environment_of(load_settings({})) == {}
+    assert environment_of(replace(Settings(), preset="standard")) == {
+        "INFINITETALK_PRESET": "standard"
+    }
+
+
+def test_a_wrong_setting_ends_a_command_with_one_sentence() -> None:
+    code = "from infinitetalk.config import settings_or_exit; settings_or_exit()"
+    environment = {"INFINITETALK_GPU": "T4"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert len(ended.stderr.splitlines()) == 1
+    assert "INFINITETALK_GPU is 'T4'" in ended.stderr

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "infinitetalk"
 TARGETS = {
     *("demo", "serve", "test", "test-slow", "parity", "check", "bench-cpu", "loadtest"),
-    *("docs", "bento", "image", "image-test", "lock", "clean", "help"),
+    *("docs", "bento", "image", "image-test", "lock", "clean", "help", "test-modal-live"),
 }
 ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "README.md")
 
@@ -44,12 +44,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preset_choice": BASE | {"weights"},
     "jobs": BASE | {"jobfolder", "media", "runner"},
     "serving": BASE | {"jobfolder", "media", "weights", "preset_choice", "jobs"},
+    "compile_cache": BASE,
+    "acceptance": ENGINE | {"compile_cache"},
+    "bento": {"config", "errors"},
+    "fleet": BASE
+    | {"acceptance", "compile_cache", "runner", "jobs", "serving", "weights", "media", "cli"},
     "parity": ENGINE,
     "demo": ENGINE | {"parity"},
     "client": {"errors", "media"},
-    "cli": ENGINE | {"parity", "demo", "preset_choice", "client"},
+    "cli": ENGINE | {"parity", "demo", "preset_choice", "client", "acceptance"},
 }
-TORCH_FREE = BASE | {"media", "jobfolder", "jobs", "serving", "client"}
+TORCH_FREE = BASE | {"media", "jobfolder", "jobs", "serving", "client", "bento"}
 ENGINE_PROCESS = "infinitetalk.jobs.worker"  # is started, never imported
 HEAVY = {"torch", "transformers", "diffusers"}
 

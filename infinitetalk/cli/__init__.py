@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from infinitetalk import __version__
-from infinitetalk.cli import doctor, generate, submit, weights
+from infinitetalk.cli import accept, doctor, generate, submit, weights
 from infinitetalk.config import let_idle_threads_sleep
 from infinitetalk.errors import Canceled, InfiniteTalkError
 
@@ -20,6 +20,7 @@ COMMANDS = (
     (submit, "submit"),
     (weights, "weights"),
     (doctor, "doctor"),
+    (accept, "accept"),
 )
 EXIT_CODES = __doc__.split("\n\n", 1)[1].strip()
 

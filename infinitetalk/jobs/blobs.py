@@ -6,7 +6,6 @@
 
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,13 +13,14 @@ from typing import Protocol
 
 from infinitetalk.errors import JobExpired
 from infinitetalk.jobfolder import JobFolder
+from infinitetalk.jobs.model import Job, new_id
 
 
 class BlobStore(Protocol):
     """What the service and the engine ask of a place for files."""
 
     def staging(self) -> AbstractContextManager[Path]:
-        """An empty folder on the same disk, gone with the block."""
+        """An empty folder under the name of a job to come, gone with the block."""
 
     def adopt(self, staged: JobFolder, job_id: str) -> None:
         """Make a filled folder the job's; it survives a power cut from here on."""
@@ -30,6 +30,13 @@ class BlobStore(Protocol):
 
     def publish(self, job_id: str) -> None:
         """Make what the engine wrote last to all others."""
+
+    def result(self, job: Job) -> Path:
+        """The video of a completed job as a file of this host.
+
+        Raises:
+            JobExpired: it is not there any more.
+        """
 
     def copy_input(self, job_id: str, target: JobFolder) -> None:
         """Put the input of a job into a staged folder.
@@ -50,6 +57,12 @@ class BlobStore(Protocol):
     def free_bytes(self) -> int:
         """What can still be written."""
 
+    def age_s(self, job_id: str, now: float) -> float:
+        """Seconds since something was last put into the job's folder."""
+
+    def clean(self, now: float, after_s: float) -> None:
+        """Delete what killed processes left of requests older than that."""
+
 
 class DirectoryBlobStore:
     """Files in a folder of this host."""
@@ -62,7 +75,7 @@ class DirectoryBlobStore:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        folder = self._staging / uuid.uuid4().hex
+        folder = self._staging / new_id()
         folder.mkdir()
         try:
             yield folder
@@ -80,6 +93,12 @@ class DirectoryBlobStore:
 
     def publish(self, job_id: str) -> None:
         """Nothing is to be done: every file was synced under its name."""
+
+    def result(self, job: Job) -> Path:
+        path = self.folder(job.id).result
+        if not path.is_file():
+            raise JobExpired("This job was erased, or its time is over.")
+        return path
 
     def copy_input(self, job_id: str, target: JobFolder) -> None:
         source, inputs = self.folder(job_id), target.root / "input"
@@ -110,12 +129,12 @@ class DirectoryBlobStore:
         return shutil.disk_usage(self._jobs).free
 
     def age_s(self, job_id: str, now: float) -> float:
-        """Seconds since something was last put directly into the job's folder."""
         return _age_s(self._jobs / job_id, now)
 
-    def abandoned(self, now: float, after_s: float) -> Iterator[Path]:
-        """Staged folders that a killed process left behind."""
-        return (path for path in self._staging.iterdir() if _age_s(path, now) > after_s)
+    def clean(self, now: float, after_s: float) -> None:
+        for path in self._staging.iterdir():
+            if _age_s(path, now) > after_s:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _size(path: Path) -> int:

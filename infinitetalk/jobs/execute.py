@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from infinitetalk.errors import (
     Canceled,
@@ -42,8 +42,9 @@ from infinitetalk.jobs.store import JobStore
 from infinitetalk.progress import Canceling, OnProgress, Progress, Stage
 from infinitetalk.spec import GenerationSpec
 
+T = TypeVar("T")
 PATIENCE = 10  # times the store's own waiting time
-REPORT_S = 0.5  # moments of one stage are kept no more often than this
+REPORT_S = 0.5
 FAULT = Problem.of(WorkerLost("The engine broke down under this job several times."))
 BUSY = Problem.of(JobBusy("Another process is at work on this job."))  # and no word of where
 BUG = Problem.of(InfiniteTalkError("Something broke that should not."))
@@ -97,6 +98,7 @@ def execute(
     *,
     price_per_second: float,
     stopping: Callable[[], bool],
+    report_s: float = REPORT_S,
     clock: Clock = time.time,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Job:
@@ -104,11 +106,12 @@ def execute(
 
     Args:
         stopping: whether this process has to end; asked at every denoising step.
+        report_s: moments of one stage are kept no more often than this.
 
     Raises:
         EngineFault: the attempt is recorded as lost and the process must end.
     """
-    attempt = _Attempt(job, store, renderer, price_per_second, stopping, monotonic)
+    attempt = _Attempt(job, store, renderer, price_per_second, stopping, report_s, monotonic)
     if not attempt.owns():  # the same lease is run twice, on hosts that deliver at least once
         return store.get(job.id)
     try:
@@ -121,7 +124,7 @@ def execute(
             canceling=attempt.is_over,
         )
         video = _video(rendering)
-        blobs.publish(job.id)
+        _patiently(lambda: blobs.publish(job.id))
         ended = complete(attempt.record, video, attempt.usage, clock())
     except Canceled:
         ended = hand_back(attempt.record)
@@ -158,12 +161,14 @@ class _Attempt:
         renderer: Renderer,
         price_per_second: float,
         stopping: Callable[[], bool],
+        report_s: float,
         monotonic: Callable[[], float],
     ) -> None:
         self._job = job
         self._store = store
         self._price = price_per_second
         self._stopping = stopping
+        self._report_s = report_s
         self._monotonic = monotonic
         self._before = replace(job.usage, attention=renderer.attention, gpu=renderer.gpu)
         self._started = self._since = self._reported = monotonic()
@@ -198,7 +203,7 @@ class _Attempt:
             progress.stage,
             progress.window,
         )
-        if has_moved or now - self._reported >= REPORT_S:
+        if has_moved or now - self._reported >= self._report_s:
             self._reported = now
             with suppress(StoreBusy, StorageFull):  # a moment is not worth a fault
                 self._store.report(self._job, progress, self.usage)
@@ -238,7 +243,7 @@ def _settle(store: JobStore, leased: Job, ended: Job) -> Job:
     return ended
 
 
-def _patiently(write: Callable[[], bool]) -> bool:
+def _patiently(write: Callable[[], T]) -> T:
     """What was rendered is worth waiting for a busy store."""
     for _ in range(PATIENCE):
         with suppress(StoreBusy):

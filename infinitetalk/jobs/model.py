@@ -13,6 +13,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from enum import StrEnum
 from typing import Any, Self
 
@@ -99,6 +100,7 @@ class Job:
     spec: GenerationSpec
     seconds: float  # of video
     created_at: float
+    voices: int = 1
     owner: str = ""  # of which API key; empty where there are none
     request_id: str = ""
     fingerprint: str = ""  # of the request, for the idempotency key
@@ -197,7 +199,8 @@ def _job_of(fields: dict[str, Any]) -> Job:
         "error": fields["error"] and Problem(**fields["error"]),
         "result": fields["result"] and Video(**fields["result"]),
     }
-    return Job(**fields)
+    known = {item.name for item in dataclass_fields(Job)}  # a newer version may have added some
+    return Job(**{name: value for name, value in fields.items() if name in known})
 
 
 def progress_from_json(fields: Mapping[str, Any] | None) -> Progress | None:

@@ -7,6 +7,7 @@ has ended. URLs may carry secrets: they are dropped as soon as they are not need
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from infinitetalk.jobs.database import Database
 
@@ -41,14 +42,41 @@ class Delivery:
     attempts: int
 
 
-class Outbox:
+class Outbox(Protocol):
+    """What is owed, wherever it is written down."""
+
+    def promise(self, job_id: str, kind: Kind, url: str) -> None:
+        """Owe a delivery for when the job ends."""
+
+    def due(self, now: float) -> list[Delivery]:
+        """What is owed for ended jobs and may be tried now, uploads before webhooks.
+
+        A webhook waits for the upload of its job, so that whoever it calls finds the video there.
+        """
+
+    def delivered(self, delivery: Delivery) -> None:
+        """It arrived."""
+
+    def failed(self, delivery: Delivery, now: float, *, is_final: bool = False) -> None:
+        """It did not arrive: try again later, or give up."""
+
+    def states(self, job_id: str) -> dict[Kind, State]:
+        """How far the deliveries of a job are."""
+
+    def orphans(self) -> set[str]:
+        """Jobs that something is owed for and that were never, or are not yet, in the store."""
+
+    def forget(self, job_ids: Sequence[str]) -> None:
+        """Drop what is owed for jobs that were erased."""
+
+
+class SqliteOutbox:
     """The deliveries of one host."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def promise(self, job_id: str, kind: Kind, url: str) -> None:
-        """Owe a delivery for when the job ends."""
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO deliveries (job_id, kind, url, state, attempts, due_at) "
@@ -57,11 +85,7 @@ class Outbox:
             )
 
     def due(self, now: float) -> list[Delivery]:
-        """What is owed for ended jobs and may be tried now, uploads before webhooks.
-
-        A webhook waits for the upload of its job, so that whoever it calls finds the video there.
-        What seems due later than any pause takes was put off before the clock was turned back.
-        """
+        # What seems due later than any pause takes was put off before the clock was turned back.
         rows = self._database.read(
             "SELECT d.* FROM deliveries AS d JOIN jobs ON jobs.id = d.job_id "
             "WHERE d.state = 'waiting' AND jobs.completed_at IS NOT NULL "
@@ -77,11 +101,9 @@ class Outbox:
         ]
 
     def delivered(self, delivery: Delivery) -> None:
-        """It arrived."""
         self._end(delivery, State.DELIVERED)
 
     def failed(self, delivery: Delivery, now: float, *, is_final: bool = False) -> None:
-        """It did not arrive: try again later, or give up."""
         attempts = delivery.attempts + 1
         if is_final or attempts >= MAX_ATTEMPTS:
             self._end(delivery, State.FAILED)
@@ -93,18 +115,15 @@ class Outbox:
             )
 
     def states(self, job_id: str) -> dict[Kind, State]:
-        """How far the deliveries of a job are."""
         sql = "SELECT kind, state FROM deliveries WHERE job_id = ?"
         rows = self._database.read(sql, (job_id,))
         return {Kind(row["kind"]): State(row["state"]) for row in rows}
 
     def orphans(self) -> set[str]:
-        """Jobs that something is owed for and that were never, or are not yet, in the store."""
         sql = "SELECT DISTINCT job_id FROM deliveries WHERE job_id NOT IN (SELECT id FROM jobs)"
         return {row["job_id"] for row in self._database.read(sql)}
 
     def forget(self, job_ids: Sequence[str]) -> None:
-        """Drop what is owed for jobs that were erased."""
         with self._database.writing() as connection:
             connection.executemany(
                 "DELETE FROM deliveries WHERE job_id = ?", [(job_id,) for job_id in job_ids]

@@ -31,6 +31,9 @@ class JobQueue(Protocol):
     def oldest_s(self) -> float:
         """How long the first waiting job has waited, in seconds; 0 with none."""
 
+    def withdraw(self, job: Job) -> None:
+        """Tell whoever sees to a job that was canceled."""
+
 
 class LocalQueue:
     """The queue of one host: the pending rows of the store, by number."""
@@ -56,6 +59,9 @@ class LocalQueue:
         sql = "SELECT created_at FROM jobs WHERE status = 'pending' ORDER BY seq LIMIT 1"
         rows = self._database.read(sql)
         return max(0.0, self._clock() - rows[0]["created_at"]) if rows else 0.0
+
+    def withdraw(self, job: Job) -> None:
+        """Nothing is to be done: the engine asks at every step."""
 
     def lease(self, worker: str) -> Job | None:
         """The oldest waiting job, now the worker's; None when none waits."""

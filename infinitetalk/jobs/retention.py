@@ -1,10 +1,11 @@
 """What is deleted when: finished jobs by age and by disk, leftovers of killed processes."""
 
-import shutil
 from dataclasses import dataclass, replace
+from typing import Self
 
+from infinitetalk.config import Settings
 from infinitetalk.errors import JobNotFound
-from infinitetalk.jobs.blobs import DirectoryBlobStore
+from infinitetalk.jobs.blobs import BlobStore
 from infinitetalk.jobs.model import Job, Status
 from infinitetalk.jobs.outbox import Outbox
 from infinitetalk.jobs.store import JobStore
@@ -21,9 +22,13 @@ class Retention:
     keep_s: float
     max_bytes: float
 
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(settings.retention_hours * 3600, settings.max_disk_gigabytes * 1e9)
+
 
 def sweep(
-    store: JobStore, blobs: DirectoryBlobStore, outbox: Outbox, retention: Retention, now: float
+    store: JobStore, blobs: BlobStore, outbox: Outbox, retention: Retention, now: float
 ) -> int:
     """Delete what is over its time or over the disk's limit; how many jobs that were."""
     ended = sorted((_aging(job, store, now) for job in store.find(*ENDED)), key=_end)
@@ -38,9 +43,7 @@ def sweep(
     return count
 
 
-def expire(
-    job: Job, store: JobStore, blobs: DirectoryBlobStore, outbox: Outbox, now: float
-) -> bool:
+def expire(job: Job, store: JobStore, blobs: BlobStore, outbox: Outbox, now: float) -> bool:
     """Turn a finished job's row into a tombstone, then delete its files and what is owed for it.
 
     In this order nobody is promised a file that is going; a kill in between leaves a leftover.
@@ -72,7 +75,7 @@ def _end(job: Job) -> float:
     return job.completed_at
 
 
-def _over_disk(ended: list[Job], blobs: DirectoryBlobStore, max_bytes: float) -> list[Job]:
+def _over_disk(ended: list[Job], blobs: BlobStore, max_bytes: float) -> list[Job]:
     """The jobs that ended first, so many that the rest fits."""
     used = sum(blobs.size_bytes(job_id) for job_id in blobs.ids())
     too_many: list[Job] = []
@@ -84,16 +87,15 @@ def _over_disk(ended: list[Job], blobs: DirectoryBlobStore, max_bytes: float) ->
     return too_many
 
 
-def _remove_leftovers(store: JobStore, blobs: DirectoryBlobStore, now: float) -> None:
+def _remove_leftovers(store: JobStore, blobs: BlobStore, now: float) -> None:
     """Files that killed processes left behind: of requests, of jobs that were to be erased."""
     for job_id in list(blobs.ids()):
         if _is_left(job_id, store, blobs, now):
             blobs.erase(job_id)
-    for folder in list(blobs.abandoned(now, LEFTOVER_S)):
-        shutil.rmtree(folder, ignore_errors=True)
+    blobs.clean(now, LEFTOVER_S)
 
 
-def _is_left(job_id: str, store: JobStore, blobs: DirectoryBlobStore, now: float) -> bool:
+def _is_left(job_id: str, store: JobStore, blobs: BlobStore, now: float) -> bool:
     is_old = blobs.age_s(job_id, now) > LEFTOVER_S  # before the row: files come first
     try:
         return store.get(job_id).erased_at is not None

@@ -50,8 +50,8 @@ class JobStore(Protocol):
     def recent(self, status: Status, limit: int) -> list[Job]:
         """The newest jobs in this state that are not erased, newest first."""
 
-    def counts(self) -> Mapping[Status, int]:
-        """How many jobs are in each state, erased ones left out."""
+    def counts(self, *statuses: Status) -> Mapping[Status, int]:
+        """How many jobs are in each of these states (all, if none is named); no erased ones."""
 
     def spent(self, owner: str, since: float) -> float:
         """US dollars that the owner's jobs since then have cost, erased ones too."""
@@ -139,10 +139,10 @@ class SqliteJobStore:
         rows = self._database.read(sql, (status, limit))
         return [job_from_json(row["record"]) for row in rows]
 
-    def counts(self) -> Mapping[Status, int]:
+    def counts(self, *statuses: Status) -> Mapping[Status, int]:
         sql = "SELECT status, count(*) AS jobs FROM jobs WHERE erased_at IS NULL GROUP BY status"
         found = {row["status"]: row["jobs"] for row in self._database.read(sql)}
-        return {status: found.get(status, 0) for status in Status}
+        return {status: found.get(status, 0) for status in statuses or Status}
 
     def spent(self, owner: str, since: float) -> float:
         sql = "SELECT total(cost_usd) AS usd FROM jobs WHERE owner = ? AND created_at >= ?"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from infinitetalk.config import Settings
 from infinitetalk.jobs.engines import EngineState
-from infinitetalk.jobs.host import Host, slot_lock
+from infinitetalk.jobs.host import LocalHost, slot_lock
 from infinitetalk.jobs.locks import is_held
 from infinitetalk.jobs.model import Status
 
@@ -62,7 +62,7 @@ class Supervisor:
 
     def __init__(
         self,
-        host: Host,
+        host: LocalHost,
         settings: Settings,
         command: Command,
         *,

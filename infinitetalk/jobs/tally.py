@@ -15,7 +15,7 @@ def count_ended(connection: sqlite3.Connection, job: Job) -> None:
     connection.executemany(
         "INSERT INTO tallies (what, kind, total) VALUES (?, ?, ?) "
         "ON CONFLICT (what, kind) DO UPDATE SET total = total + excluded.total",
-        list(_amounts(job)),
+        list(amounts(job)),
     )
 
 
@@ -25,7 +25,8 @@ def tallies(database: Database) -> dict[Key, float]:
     return {(row["what"], row["kind"]): row["total"] for row in rows}
 
 
-def _amounts(job: Job) -> Iterator[tuple[str, str, float]]:
+def amounts(job: Job) -> Iterator[tuple[str, str, float]]:
+    """What a job that has ended adds to the totals: (what, of which kind, how much)."""
     code = f"/{job.error.code}" if job.error else ""
     yield "jobs", f"{job.status}{code}", 1
     yield "gpu_seconds", "", job.usage.gpu_seconds

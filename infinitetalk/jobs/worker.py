@@ -27,9 +27,9 @@ from typing import NoReturn
 
 from infinitetalk.config import Settings, let_idle_threads_sleep, load_settings
 from infinitetalk.errors import InfiniteTalkError, StorageFull, StoreBusy, Unavailable, WorkerLost
-from infinitetalk.jobs.engines import Engine, EngineState
+from infinitetalk.jobs.engines import Engine, EngineState, ready
 from infinitetalk.jobs.execute import EngineFault, Renderer, execute
-from infinitetalk.jobs.host import Host, slot_lock
+from infinitetalk.jobs.host import LocalHost, slot_lock
 from infinitetalk.jobs.locks import holding, is_held
 from infinitetalk.jobs.model import Job, Status
 from infinitetalk.jobs.pricing import price_per_second
@@ -74,7 +74,7 @@ def main(
         with holding(lock, until=stopping) as is_ours:
             if not is_ours:
                 return 0
-            with closing(Host.open(settings)) as host:
+            with closing(LocalHost.open(settings)) as host:
                 _limit_stop(stopping, grace_s, lambda: host.queue.release(options.slot))
                 return _Engine(options.slot, options.preset, settings, host, stopping).run(load)
     except InfiniteTalkError as error:
@@ -99,7 +99,7 @@ class _Engine:
     """One slot's engine, from loading to its end."""
 
     def __init__(
-        self, slot: str, preset: str, settings: Settings, host: Host, stopping: threading.Event
+        self, slot: str, preset: str, settings: Settings, host: LocalHost, stopping: threading.Event
     ) -> None:
         self._slot = slot
         self._preset = preset
@@ -168,15 +168,7 @@ class _Engine:
         self, state: EngineState, renderer: Renderer | None = None, error: str | None = None
     ) -> None:
         engine = Engine(self._slot, state, os.getpid(), time.time(), self._preset, error=error)
-        if renderer is not None:
-            engine = replace(
-                engine,
-                device=renderer.gpu or "cpu",
-                attention=renderer.attention,
-                resolutions=renderer.resolutions,
-                speakers=renderer.speakers,
-            )
-        self._host.engines.post(engine)
+        self._host.engines.post(engine if renderer is None else ready(engine, renderer))
 
 
 def _settings_of_slot(settings: Settings, slot: str) -> Settings:

@@ -82,7 +82,7 @@ class _Routes:
         job = await self._find(request, request.query_params.get("call_id"))
         if not job.status.is_terminal:
             return JSONResponse({"call_id": job.id, "status": job.status}, 202)
-        return result_reply(request, job, self._backend.desk.folder(job))
+        return await result_reply(request, job, self._backend.desk.result)
 
     async def status(self, request: Request) -> Response:
         job = await self._find(request, request.path_params["job_id"])
@@ -101,7 +101,10 @@ class _Routes:
         async def look() -> dict[str, object]:
             return await desk.describe(await desk.find(job_id, caller))
 
-        stream = events(look, lambda: self._backend.is_draining)
+        backend = self._backend
+        stream = events(
+            look, lambda: backend.is_draining, backend.watchers, look_s=2 * backend.look_s
+        )
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(stream, 200, headers, "text/event-stream")
 

@@ -5,13 +5,13 @@
     close   all of it ended
 
 With several server processes on one data folder each has its own backend; engines and chores run
-in one of them.
+in one of them. Before a fleet, `use` says whose jobs these are.
 """
 
-import asyncio
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -20,28 +20,23 @@ from starlette.requests import Request
 from infinitetalk import __version__
 from infinitetalk.config import Settings
 from infinitetalk.errors import Draining, InvalidField, NotReady, Unavailable
-from infinitetalk.jobs import retention
 from infinitetalk.jobs.duty import Duty
-from infinitetalk.jobs.host import Host, supervisor_lock
+from infinitetalk.jobs.host import Host
 from infinitetalk.jobs.model import Clock, Status
-from infinitetalk.jobs.retention import Retention
-from infinitetalk.jobs.supervisor import Supervisor, engine_command
 from infinitetalk.preset_choice import PresetChoice, ask_preset
 from infinitetalk.serving.access import Gatekeeper
 from infinitetalk.serving.desk import Caller, Desk
 from infinitetalk.serving.fetch import Fetcher
-from infinitetalk.serving.intake import Intake
+from infinitetalk.serving.intake import Checker, Intake
 from infinitetalk.serving.metrics import metrics_text
+from infinitetalk.serving.one_host import OpenHost, open_one_host
 from infinitetalk.serving.replies import request_id
 from infinitetalk.serving.sandbox import Sandbox
 from infinitetalk.serving.signals import chain_sigterm, die_with_parent, is_bentoml_worker
-from infinitetalk.serving.webhook import Courier
+from infinitetalk.serving.watchers import Watchers
 from infinitetalk.spec import PRESETS
 from infinitetalk.weights.selection import require_weights
 
-TICK_S = 0.2
-DELIVER_S = 1.0
-SWEEP_S = 60.0
 MAX_KEY_CHARACTERS = 255
 log = logging.getLogger(__name__)
 
@@ -50,7 +45,7 @@ class Backend:
     """What the routes of one process share.
 
     Args:
-        fetcher, sandbox: how URLs are opened and media are checked; as the settings say by default.
+        fetcher, checker: how URLs are opened and media are checked; as the settings say by default.
         clock: seconds since 1970, UTC.
     """
 
@@ -59,21 +54,27 @@ class Backend:
         settings: Settings,
         *,
         fetcher: Fetcher | None = None,
-        sandbox: Sandbox | None = None,
+        checker: Checker | None = None,
         clock: Clock = time.time,
     ) -> None:
         self.settings = settings
         self._fetcher = fetcher or Fetcher.from_settings(settings)
         self._clock = clock
+        self._open_host = open_one_host(settings, clock)
+        self.watchers = Watchers(settings.max_watchers)
         self._gatekeeper = Gatekeeper(settings.api_keys)
         self._draining = threading.Event()
         self._choice: PresetChoice | None = None
         self._host: Host | None = None
         self._desk: Desk | None = None
-        self._sandbox = sandbox
-        self._owns_sandbox = sandbox is None
-        self._duties: list[Duty] = []
+        self._checker = checker
+        self._owns_checker = checker is None
+        self._duties: Sequence[Duty] = ()
         self._opening = threading.Lock()
+
+    def use(self, open_host: OpenHost, checker: Checker) -> None:
+        """Stand before other jobs than those of this host; to be called before `open`."""
+        self._open_host, self._checker, self._owns_checker = open_host, checker, False
 
     def open(self) -> None:
         """Start; what is wrong with the deployment stops it here, a broken store does not.
@@ -86,8 +87,8 @@ class Backend:
             log.warning("USING THE PRESET %s: %s.", choice.preset.upper(), choice.reason)
         if self.settings.engines:
             require_weights(choice.preset, self.settings)
-        self._sandbox = self._sandbox or Sandbox(self.settings)
-        self._sandbox.start()
+        self._checker = self._checker or Sandbox(self.settings)
+        self._checker.start()
         try:
             self._opened()
         except Unavailable as error:
@@ -98,8 +99,8 @@ class Backend:
         self.drain()
         for duty in self._duties:
             duty.stop()
-        if self._sandbox is not None and self._owns_sandbox:
-            self._sandbox.close()
+        if self._checker is not None and self._owns_checker:
+            self._checker.close()
         if self._host is not None:
             self._host.close()
 
@@ -108,6 +109,11 @@ class Backend:
         self._draining.set()
         for duty in self._duties:
             duty.ask_to_stop()
+
+    @property
+    def look_s(self) -> float:
+        """Seconds between two looks at a job that somebody waits for."""
+        return self._opened().look_s
 
     @property
     def is_draining(self) -> bool:
@@ -130,7 +136,7 @@ class Backend:
         """Whether jobs are taken and their results given: store, disk, not draining."""
         try:
             host = self._opened()
-            host.store.counts()
+            host.store.counts(Status.PENDING)
         except Unavailable:
             return False
         return not self.is_draining and self._has_room(host)
@@ -154,7 +160,7 @@ class Backend:
     def load(self) -> dict[str, Any]:
         """How much there is to do, as JSON."""
         host = self._opened()
-        counts = host.store.counts()
+        counts = host.store.counts(Status.PENDING, Status.IN_PROGRESS)
         return {
             "pending": counts[Status.PENDING],
             "in_progress": counts[Status.IN_PROGRESS],
@@ -208,41 +214,18 @@ class Backend:
         """The job store; one that could not be opened at the start is tried again."""
         with self._opening:
             if self._host is None:
-                if self._choice is None or self._sandbox is None:
+                if self._choice is None or self._checker is None:
                     raise NotReady("The service is starting.", retry_after_s=1.0)
-                host = Host.open(self.settings, self._clock)
-                intake = Intake(self.settings, self._choice.preset, self._fetcher, self._sandbox)
-                self._desk = Desk(self.settings, host, intake, self._clock)
-                self._start_duties(host, self._choice.preset)
+                preset = self._choice.preset
+                opened = self._open_host(preset, self._fetcher)
+                intake = Intake(self.settings, preset, self._fetcher, self._checker)
+                host = opened.host
+                self._desk = Desk(self.settings, host, intake, self._clock, opened.engines)
+                self._duties = opened.duties
+                for duty in self._duties:
+                    duty.start()
                 self._host = host
             return self._host
-
-    def _start_duties(self, host: Host, preset: str) -> None:
-        """Engines and chores, in whichever process gets their locks first."""
-        data = self.settings.data_folder
-        courier = Courier(host, self._fetcher, self.settings.webhook_secret, self._clock)
-        retain = Retention(
-            self.settings.retention_hours * 3600, self.settings.max_disk_gigabytes * 1e9
-        )
-
-        def deliver() -> None:
-            asyncio.run(courier.deliver_due())
-
-        def sweep() -> None:
-            retention.sweep(host.store, host.blobs, host.outbox, retain, self._clock())
-
-        self._duties = [
-            Duty("deliveries", data / "deliveries.lock", deliver, period_s=DELIVER_S),
-            Duty("retention", data / "retention.lock", sweep, period_s=SWEEP_S),
-        ]
-        if self.settings.engines:
-            supervisor = Supervisor(host, self.settings, engine_command(preset))
-            lock = supervisor_lock(data)
-            self._duties.append(
-                Duty("engines", lock, supervisor.tick, period_s=TICK_S, at_end=supervisor.close)
-            )
-        for duty in self._duties:
-            duty.start()
 
     def _has_room(self, host: Host) -> bool:
         return host.blobs.free_bytes() >= self.settings.min_free_gigabytes * 1e9

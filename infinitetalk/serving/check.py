@@ -88,6 +88,21 @@ def read_answer(text: bytes) -> Answer:
     return CRASHED
 
 
+def answer_of(error: InfiniteTalkError) -> Answer:
+    """An error as an answer."""
+    return {"code": error.code, "message": error.message, "field": error.field}
+
+
+def seconds_of(answer: Answer) -> float:
+    """The seconds of an answer, or the error that it tells of, raised."""
+    match answer:
+        case {"seconds": float() as seconds}:
+            return seconds
+        case {"code": str() as code, "message": str() as message, "field": str() | None as field}:
+            raise KINDS[code](message, field=field)
+    raise TypeError(f"no answer: {sorted(answer)}")
+
+
 def _kinds(kind: type[InfiniteTalkError]) -> dict[str, type[InfiniteTalkError]]:
     below = [_kinds(child) for child in kind.__subclasses__()]
     return {code: kind for kinds in below for code, kind in kinds.items()} | {kind.code: kind}

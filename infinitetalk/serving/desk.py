@@ -11,6 +11,7 @@ Everything that blocks runs in a thread. Jobs of other keys do not exist for a c
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
@@ -18,24 +19,18 @@ from starlette.requests import Request
 
 from infinitetalk.config import Settings
 from infinitetalk.errors import (
-    AttentionUnavailable,
     BudgetExhausted,
-    DeviceTooSmall,
-    DeviceUnavailable,
     InvalidField,
-    InvalidSetting,
     JobExpired,
     JobNotFinished,
     JobNotFound,
-    NotReady,
     QueueFull,
-    WeightsCorrupt,
-    WeightsMissing,
+    StoreBusy,
 )
 from infinitetalk.jobfolder import JobFolder
 from infinitetalk.jobs import journal, retention
 from infinitetalk.jobs.host import Host
-from infinitetalk.jobs.model import Clock, Job, Status, cancel, new_id
+from infinitetalk.jobs.model import Clock, Job, Status, cancel
 from infinitetalk.jobs.outbox import Kind
 from infinitetalk.serving.intake import Accepted, Intake
 from infinitetalk.serving.pace import Pace
@@ -44,14 +39,6 @@ from infinitetalk.spec import GenerationSpec
 from infinitetalk.weights.selection import one_speaker_only
 
 DAY_S = 86400.0
-CANNOT_START = frozenset(
-    kind.code
-    for kind in (
-        *(DeviceUnavailable, DeviceTooSmall, AttentionUnavailable, InvalidSetting),
-        *(WeightsMissing, WeightsCorrupt),
-    )
-)
-"""What an engine dies of again and again, until somebody changes the deployment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +51,20 @@ class Caller:
 
 
 class Desk:
-    """The jobs of one host, for callers."""
+    """The jobs of a host, for callers.
 
-    def __init__(self, settings: Settings, host: Host, intake: Intake, clock: Clock) -> None:
+    Args:
+        engines: how many jobs can be rendered at once.
+    """
+
+    def __init__(
+        self, settings: Settings, host: Host, intake: Intake, clock: Clock, engines: int
+    ) -> None:
         self._settings = settings
         self._host = host
         self._intake = intake
         self._clock = clock
-        self._pace = Pace(host.store, max(1, settings.engines))
+        self._pace = Pace(host.store, engines)
 
     async def submit(self, request: Request, caller: Caller) -> Job:
         """Take a request in; the job that is now, or was already, in the queue for it.
@@ -83,9 +76,12 @@ class Desk:
         """
         return await self._submit(caller, lambda folder: self._intake.take(request, folder))
 
-    async def submit_fields(self, fields: Mapping[str, object], caller: Caller) -> Job:
-        """The same for fields that are read already."""
-        return await self._submit(caller, lambda folder: self._intake.take_json(fields, folder))
+    async def submit_fields(
+        self, fields: Mapping[str, object], caller: Caller, files: Mapping[str, Path] | None = None
+    ) -> Job:
+        """The same for fields that are read already, and files of this host."""
+        take = self._intake.take_fields
+        return await self._submit(caller, lambda folder: take(fields, files or {}, folder))
 
     async def find(self, job_id: str, caller: Caller) -> Job:
         """
@@ -124,22 +120,26 @@ class Desk:
         """Cancel a job if need be, and delete what there is of it."""
         await to_thread.run_sync(self._erase, job)
 
-    def folder(self, job: Job) -> JobFolder:
-        """Where the files of a job are."""
-        return self._host.blobs.folder(job.id)
+    async def result(self, job: Job) -> Path:
+        """The video of a completed job.
+
+        Raises:
+            JobExpired: its file is gone.
+        """
+        return await to_thread.run_sync(self._host.blobs.result, job)
 
     async def _submit(self, caller: Caller, take: Callable[..., Any]) -> Job:
         await to_thread.run_sync(self._refuse_early, caller)
         with self._host.blobs.staging() as folder:
             accepted: Accepted = await take(folder)
-            return await to_thread.run_sync(self._commit, accepted, caller)
+            return await to_thread.run_sync(self._commit, folder.name, accepted, caller)
 
     def _refuse_early(self, caller: Caller) -> None:
         """Before a body is read, what can be known is said; a repeated request is never refused."""
         if self._is_repeated(caller):
             return
-        self._check_engines()
-        if self._host.store.counts()[Status.PENDING] >= self._settings.max_queue:
+        self._host.require_engine()
+        if self._host.store.counts(Status.PENDING)[Status.PENDING] >= self._settings.max_queue:
             raise self._queue_full()
         self._check_budget(caller)
 
@@ -147,11 +147,12 @@ class Desk:
         key = caller.idempotency_key
         return key is not None and self._host.store.has_key(caller.owner, key)
 
-    def _commit(self, accepted: Accepted, caller: Caller) -> Job:
+    def _commit(self, job_id: str, accepted: Accepted, caller: Caller) -> Job:
         job = Job(
-            id=new_id(),
+            id=job_id,
             spec=accepted.spec,
             seconds=accepted.seconds,
+            voices=accepted.voices,
             created_at=self._clock(),
             owner=caller.owner,
             request_id=caller.request_id,
@@ -159,7 +160,7 @@ class Desk:
             idempotency_key=caller.idempotency_key,
         )
         if not self._is_repeated(caller):
-            self._check_abilities(job.spec, len(accepted.folder.speakers))
+            self._check_abilities(job.spec, job.voices)
             self._check_budget(caller, job.seconds)
         owed = {Kind.WEBHOOK: accepted.callback_url, Kind.UPLOAD: accepted.output_url}
         return self._enqueue(job, accepted.folder, {k: url for k, url in owed.items() if url})
@@ -171,6 +172,8 @@ class Desk:
             for kind, url in owed.items():
                 self._host.outbox.promise(job.id, kind, url)
             known = self._add(job)
+        except StoreBusy:  # the row may be there all the same; if not, retention finds the files
+            raise
         except BaseException:
             self._discard(job, owed)
             raise
@@ -220,14 +223,6 @@ class Desk:
                 retry_after_s=midnight + DAY_S - now,
             )
 
-    def _check_engines(self) -> None:
-        """A job that no engine could ever take is not taken in."""
-        engines = self._host.engines.all()
-        if engines and all(engine.error in CANNOT_START for engine in engines):
-            raise NotReady(
-                f"No engine can start here ({engines[0].error}); see /v1/info.", retry_after_s=60.0
-            )
-
     def _check_abilities(self, spec: GenerationSpec, voices: int) -> None:
         """What the loaded weights and their device cannot render is not taken in; before an engine
         has told what it can, everything of the preset is.
@@ -254,16 +249,27 @@ class Desk:
             canceled = cancel(job, self._clock())
             if self._host.store.replace(job, canceled):
                 journal.record(canceled)
+                self._host.queue.withdraw(canceled)
                 return canceled
             job = self._host.store.get(job.id)
         return job
 
     def _retry(self, job: Job, caller: Caller) -> Job:
         self._refuse_early(caller)
-        again = Job(
-            id=new_id(),
+        if not self._is_repeated(caller):
+            self._check_abilities(job.spec, job.voices)
+            self._check_budget(caller, job.seconds)
+        with self._host.blobs.staging() as folder:
+            staged = JobFolder(folder / "job")
+            self._host.blobs.copy_input(job.id, staged)
+            return self._enqueue(self._again(folder.name, job, caller), staged, {})
+
+    def _again(self, job_id: str, job: Job, caller: Caller) -> Job:
+        return Job(
+            id=job_id,
             spec=job.spec,
             seconds=job.seconds,
+            voices=job.voices,
             created_at=self._clock(),
             owner=caller.owner,
             request_id=caller.request_id,
@@ -271,13 +277,6 @@ class Desk:
             idempotency_key=caller.idempotency_key,
             retry_of=job.id,
         )
-        if not self._is_repeated(caller):
-            self._check_abilities(job.spec, len(self.folder(job).speakers))
-            self._check_budget(caller, job.seconds)
-        with self._host.blobs.staging() as folder:
-            staged = JobFolder(folder / "job")
-            self._host.blobs.copy_input(job.id, staged)
-            return self._enqueue(again, staged, {})
 
     def _erase(self, job: Job) -> None:
         ended = self._cancel(job)

@@ -42,6 +42,7 @@ from infinitetalk.serving.check import (
     Answer,
     Check,
     Limits,
+    answer_of,
     read_answer,
 )
 from infinitetalk.spec import GenerationSpec
@@ -191,15 +192,11 @@ def _answer(check: Check, work: Work) -> Answer:
         return {"seconds": _speech_seconds(check.folder, check.spec)}
     except InfiniteTalkError as error:
         is_our_folder = error.field == "output"  # which the caller knows nothing of
-        return _refusal(_NO_ROOM if is_our_folder else error)
+        return answer_of(_NO_ROOM if is_our_folder else error)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
-            return _refusal(_NO_ROOM)
+            return answer_of(_NO_ROOM)
         return {"ended": type(error).__name__}
-
-
-def _refusal(error: InfiniteTalkError) -> Answer:
-    return {"code": error.code, "message": error.message, "field": error.field}
 
 
 def _speech_seconds(folder: JobFolder, spec: GenerationSpec) -> float:

@@ -7,11 +7,13 @@ the queue, or removes the folder.
 """
 
 import asyncio
+import hashlib
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from anyio import CancelScope, to_thread
 from starlette.requests import Request
@@ -30,7 +32,6 @@ from infinitetalk.serving.request import (
     parse_request,
     to_spec,
 )
-from infinitetalk.serving.sandbox import Sandbox
 from infinitetalk.spec import GenerationSpec
 
 _URLS = ("callback_url", "output_url", *(f"{name}_url" for name in MEDIA_FIELDS))
@@ -44,9 +45,23 @@ class Accepted:
     spec: GenerationSpec
     fingerprint: str  # equal for equal requests
     seconds: float  # of speech that the video will show
+    voices: int
     callback_url: str | None
     output_url: str | None
     folder: JobFolder
+
+
+class Checker(Protocol):
+    """Opens the media of strangers where they can do no harm; `sandbox.Sandbox` does it here."""
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    async def normalise(
+        self, folder: JobFolder, spec: GenerationSpec, scene: Path, voices: Sequence[Path]
+    ) -> float:
+        """Make a job folder out of untrusted files; seconds of speech that the video will show."""
 
 
 def free_bytes(folder: Path) -> int:
@@ -68,14 +83,14 @@ class Intake:
         settings: Settings,
         preset: str,
         fetcher: Fetcher,
-        sandbox: Sandbox,
+        checker: Checker,
         *,
         seeds: Callable[[], int] = fresh_seed,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
         self._preset = preset
         self._fetcher = fetcher
-        self._sandbox = sandbox
+        self._checker = checker
         self._seeds = seeds
         self._free = free
         self._limits = BodyLimits.from_settings(settings)
@@ -96,11 +111,14 @@ class Intake:
             fields = await read_body(request, uploads, self._limits)
             return await self._accept(fields, uploads, JobFolder(folder / "job"))
 
-    async def take_json(self, values: Mapping[str, object], folder: Path) -> Accepted:
-        """As `take`, with fields that were read already; the media come from URLs."""
+    async def take_fields(
+        self, values: Mapping[str, object], files: Mapping[str, Path], folder: Path
+    ) -> Accepted:
+        """As `take`, with fields that were read already; `files` stay where they are."""
         self._check_room(folder)
         async with _uploads(folder) as uploads:
-            return await self._accept(Fields(values), uploads, JobFolder(folder / "job"))
+            fields = await to_thread.run_sync(_copied, values, files, uploads)
+            return await self._accept(fields, uploads, JobFolder(folder / "job"))
 
     async def _accept(self, fields: Fields, uploads: Path, folder: JobFolder) -> Accepted:
         request = parse_request(fields.values)
@@ -112,7 +130,8 @@ class Intake:
         return Accepted(
             spec=spec,
             fingerprint=fingerprint(request, fields.digests),
-            seconds=await self._sandbox.normalise(folder, spec, scene, voices),
+            seconds=await self._checker.normalise(folder, spec, scene, voices),
+            voices=len(voices),
             callback_url=request.callback_url,
             output_url=request.output_url,
             folder=folder,
@@ -145,6 +164,16 @@ class Intake:
                     group.create_task(download(url, uploads / name, max_bytes=most, field=field))
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
+
+
+def _copied(values: Mapping[str, object], files: Mapping[str, Path], uploads: Path) -> Fields:
+    """Fields as if the files had been sent."""
+    copies = {name: shutil.copyfile(path, uploads / name) for name, path in files.items()}
+    digests: dict[str, str] = {}
+    for name, path in copies.items():
+        with path.open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return Fields(values, copies, digests)
 
 
 def _refuse_empty(files: Mapping[str, Path]) -> None:

@@ -14,7 +14,6 @@ from prometheus_client.registry import Collector
 from infinitetalk.jobs.engines import EngineState
 from infinitetalk.jobs.host import Host
 from infinitetalk.jobs.model import Status
-from infinitetalk.jobs.tally import tallies
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "infinitetalk_"
@@ -44,7 +43,7 @@ class _HostCollector(Collector):
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
-        counts = self._host.store.counts()
+        counts = self._host.store.counts(Status.PENDING, Status.IN_PROGRESS)
         yield self._ended()
         yield self._stages()
         yield from self._totals()
@@ -61,7 +60,7 @@ class _HostCollector(Collector):
         family = CounterMetricFamily(
             f"{PREFIX}jobs", "Jobs that have ended", labels=("outcome", "code")
         )
-        for (what, kind), total in tallies(self._host.database).items():
+        for (what, kind), total in self._host.totals().items():
             if what == "jobs":
                 outcome, _, code = kind.partition("/")
                 family.add_metric((outcome, code), total)
@@ -71,13 +70,13 @@ class _HostCollector(Collector):
         family = CounterMetricFamily(
             f"{PREFIX}stage_seconds", "Seconds in each stage of ended jobs", labels=("stage",)
         )
-        for (what, kind), total in tallies(self._host.database).items():
+        for (what, kind), total in self._host.totals().items():
             if what == "stage_seconds":
                 family.add_metric((kind,), total)
         return family
 
     def _totals(self) -> Iterable[Metric]:
-        found = tallies(self._host.database)
+        found = self._host.totals()
         for what, (name, meaning) in _TOTALS.items():
             yield CounterMetricFamily(f"{PREFIX}{name}", meaning, value=found.get((what, ""), 0.0))
 

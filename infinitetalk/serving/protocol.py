@@ -28,7 +28,6 @@ from infinitetalk.serving.replies import Handler, answering, problem_reply, refu
 from infinitetalk.serving.results import result_reply
 
 PREFIX = "/generate"
-WAIT_POLL_S = 0.25
 
 
 class TaskProtocol:
@@ -82,8 +81,9 @@ class _Tasks:
         desk = self._backend.desk  # kept: once draining, the backend gives it to nobody
         job = await desk.submit(request, self._backend.caller(request))
         try:
-            ended = await self._ended(job, desk)
-            reply = result_reply(request, ended, desk.folder(ended))
+            with self._backend.watchers.place() as has_room:
+                ended = await self._ended(job, desk, has_room)
+            reply = await result_reply(request, ended, desk.result)
         except InfiniteTalkError as error:
             reply = problem_reply(request, Problem.of(error))
         reply.headers["x-task-id"] = job.id
@@ -94,7 +94,7 @@ class _Tasks:
 
     async def get(self, request: Request) -> Response:
         job = await self._find(request)
-        return result_reply(request, job, self._backend.desk.folder(job))
+        return await result_reply(request, job, self._backend.desk.result)
 
     async def cancel(self, request: Request) -> Response:
         job = await self._backend.desk.cancel(await self._find(request))
@@ -112,7 +112,7 @@ class _Tasks:
             raise MalformedRequest("task_id is required", field="task_id")
         return await self._backend.desk.find(task_id, caller)
 
-    async def _ended(self, job: Job, desk: Desk) -> Job:
+    async def _ended(self, job: Job, desk: Desk, may_wait: bool) -> Job:
         """The job once it has ended.
 
         Raises:
@@ -125,9 +125,11 @@ class _Tasks:
         while not job.status.is_terminal:
             if self._backend.is_draining:
                 raise WaitTimeout(f"The service is restarting. {goes_on}")
+            if not may_wait:
+                raise WaitTimeout(f"Too many requests wait already. {goes_on}")
             if time.monotonic() > deadline:
                 raise WaitTimeout(f"The job takes longer than {limit_s:g} s. {goes_on}")
-            await sleep(WAIT_POLL_S)
+            await sleep(self._backend.look_s)
             job = await desk.find(job.id, owner)
         return job
 

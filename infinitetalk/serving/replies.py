@@ -17,6 +17,7 @@ from infinitetalk.errors import InfiniteTalkError, Unauthenticated
 from infinitetalk.jobs.model import Problem
 
 Handler = Callable[[Request], Awaitable[Response]]
+SERVER = "BentoML Service/infinitetalk"  # as BentoML calls itself on its own routes
 log = logging.getLogger(__name__)
 
 _REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -47,7 +48,7 @@ def problem_reply(
 
 
 def answering(handler: Handler) -> Handler:
-    """The handler with every error answered in our shape and the request's id in a header."""
+    """The handler with every error answered in our shape, and the headers that all answers have."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -61,6 +62,7 @@ def answering(handler: Handler) -> Handler:
             unexpected = InfiniteTalkError("Something broke that should not.")
             response = problem_reply(request, Problem.of(unexpected))
         response.headers["x-request-id"] = request_id(request)
+        response.headers["server"] = SERVER
         return response
 
     return answer

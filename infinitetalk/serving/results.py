@@ -3,16 +3,21 @@
 The video is streamed from its file with ETag, Range and HEAD; its sha256 is its ETag.
 """
 
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from infinitetalk.errors import Canceled, JobExpired, JobNotFinished
-from infinitetalk.jobfolder import JobFolder
+from infinitetalk.errors import Canceled, JobNotFinished
 from infinitetalk.jobs.model import Job, Status
 from infinitetalk.serving.replies import problem_reply
 
+Fetch = Callable[[Job], Awaitable[Path]]
+"""The video of a completed job as a file of this host."""
 
-def result_reply(request: Request, job: Job, folder: JobFolder) -> Response:
+
+async def result_reply(request: Request, job: Job, fetch: Fetch) -> Response:
     """The answer for a job in any state.
 
     Raises:
@@ -29,6 +34,5 @@ def result_reply(request: Request, job: Job, folder: JobFolder) -> Response:
     headers = {"etag": etag, "cache-control": "private, immutable, max-age=86400"}
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    if not folder.result.is_file():  # erased a moment ago
-        raise JobExpired("This job was erased, or its time is over.")
-    return FileResponse(folder.result, 200, headers, "video/mp4", filename=f"{job.id}.mp4")
+    video = await fetch(job)
+    return FileResponse(video, 200, headers, "video/mp4", filename=f"{job.id}.mp4")

@@ -24,7 +24,7 @@ from anyio import CancelScope
 from infinitetalk.config import Settings
 from infinitetalk.errors import MediaUnreadable, NotReady
 from infinitetalk.jobfolder import JobFolder
-from infinitetalk.serving.check import KINDS, Answer, Check, Limits
+from infinitetalk.serving.check import Answer, Check, Limits, seconds_of
 from infinitetalk.spec import GenerationSpec
 
 CREATE_JOB = "infinitetalk.jobfolder:create_job"
@@ -214,13 +214,11 @@ def _environment() -> dict[str, str]:
 
 def _seconds(answer: Answer, limits: Limits) -> float:
     match answer:
-        case {"seconds": float() as seconds}:
-            return seconds
-        case {"code": str() as code, "message": str() as message, "field": str() | None as field}:
-            raise KINDS[code](message, field=field)
         case {"ended": "timeout"}:
             raise MediaUnreadable(f"Reading the media took longer than {limits.wall_s:.0f} s.")
         case {"ended": "MemoryError"}:
             raise MediaUnreadable("Reading the media took too much memory.")
-    log.warning("media.crashed", extra={"ended": answer["ended"]})
-    raise MediaUnreadable("The media crashed the process that read them.")
+        case {"ended": ended}:
+            log.warning("media.crashed", extra={"ended": ended})
+            raise MediaUnreadable("The media crashed the process that read them.")
+    return seconds_of(answer)

@@ -12,10 +12,14 @@ import hashlib
 import hmac
 import json
 import logging
+from functools import partial
+
+from anyio import to_thread
 
 from infinitetalk.errors import (
     InfiniteTalkError,
     InvalidInput,
+    JobExpired,
     JobNotFound,
     SourceUnreachable,
 )
@@ -26,7 +30,7 @@ from infinitetalk.serving.fetch import Fetcher
 from infinitetalk.serving.status import describe
 
 SIGNATURE = "X-InfiniteTalk-Signature"
-_HOPELESS = (InvalidInput, JobNotFound)  # what no repetition mends
+_HOPELESS = (InvalidInput, JobExpired, JobNotFound)  # what no repetition mends
 log = logging.getLogger(__name__)
 
 
@@ -41,40 +45,43 @@ class Courier:
 
     async def deliver_due(self) -> int:
         """Try everything that is due once; how many were tried."""
-        due = self._host.outbox.due(self._clock())
+        due = await to_thread.run_sync(self._host.outbox.due, self._clock())
         for delivery in due:
             await self._try(delivery)
         return len(due)
 
     async def _try(self, delivery: Delivery) -> None:
-        outbox = self._host.outbox
         try:
             status = await self._deliver(delivery)
         except InfiniteTalkError as error:
             hopeless = isinstance(error, _HOPELESS) and not isinstance(error, SourceUnreachable)
-            outbox.failed(delivery, self._clock(), is_final=hopeless)
+            await self._failed(delivery, is_final=hopeless)
             log.warning("%s of job %s: %s", delivery.kind, delivery.job_id, error.code)
             return
         if 200 <= status < 300:
-            outbox.delivered(delivery)
+            await to_thread.run_sync(self._host.outbox.delivered, delivery)
             return
-        outbox.failed(delivery, self._clock(), is_final=status == 410)
+        await self._failed(delivery, is_final=status == 410)
         log.warning("%s of job %s was answered with %d", delivery.kind, delivery.job_id, status)
 
+    async def _failed(self, delivery: Delivery, *, is_final: bool) -> None:
+        fail = partial(self._host.outbox.failed, delivery, self._clock(), is_final=is_final)
+        await to_thread.run_sync(fail)
+
     async def _deliver(self, delivery: Delivery) -> int:
-        job = self._host.store.get(delivery.job_id)
+        job = await to_thread.run_sync(self._host.store.get, delivery.job_id)
         if delivery.kind is Kind.UPLOAD:
             return await self._upload(job, delivery.url)
         return await self._call(job, delivery.url)
 
     async def _upload(self, job: Job, url: str) -> int:
-        video = self._host.blobs.folder(job.id).result
-        if job.result is None or not video.is_file():
+        if job.result is None:
             raise JobNotFound("There is no video to upload.")
+        video = await to_thread.run_sync(self._host.blobs.result, job)
         return await self._fetcher.put(url, video, "video/mp4", field="output_url")
 
     async def _call(self, job: Job, url: str) -> int:
-        others = self._host.outbox.states(job.id)
+        others = await to_thread.run_sync(self._host.outbox.states, job.id)
         others.pop(Kind.WEBHOOK)  # which is this one
         status = describe(job, deliveries=others)
         body = json.dumps(status).encode()

@@ -7,7 +7,7 @@ import pytest
 
 from infinitetalk.jobs.blobs import DirectoryBlobStore
 from infinitetalk.jobs.database import Database
-from infinitetalk.jobs.outbox import Outbox
+from infinitetalk.jobs.outbox import SqliteOutbox
 from infinitetalk.jobs.queue import LocalQueue
 from infinitetalk.jobs.store import SqliteJobStore
 from tests.jobs.records import FakeClock
@@ -43,5 +43,5 @@ def blobs(tmp_path: Path) -> DirectoryBlobStore:
 
 
 @pytest.fixture
-def outbox(database: Database) -> Outbox:
-    return Outbox(database)
+def outbox(database: Database) -> SqliteOutbox:
+    return SqliteOutbox(database)

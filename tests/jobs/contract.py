@@ -3,6 +3,7 @@
 A test class of a store inherits one of these and gives a `store` fixture.
 """
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from infinitetalk.errors import IdempotencyMismatch, JobExpired, JobNotFound, QueueFull
 from infinitetalk.jobfolder import JobFolder
 from infinitetalk.jobs.blobs import BlobStore
-from infinitetalk.jobs.model import Job, Status, Usage, cancel, complete, hand_back, start
+from infinitetalk.jobs.model import Job, Status, Usage, Video, cancel, complete, hand_back, start
 from infinitetalk.jobs.retention import erased
 from infinitetalk.jobs.store import JobStore
 from infinitetalk.progress import Stage
@@ -226,6 +227,15 @@ class JobStoreContract:
             Status.CANCELED: 2,
         }
 
+    def test_only_the_states_that_were_asked_for_are_counted(self, store: JobStore) -> None:
+        leased(store)
+        ended(store)
+        assert store.counts(Status.IN_PROGRESS) == {Status.IN_PROGRESS: 1}
+        assert store.counts(Status.CANCELED, Status.PENDING) == {
+            Status.CANCELED: 1,
+            Status.PENDING: 0,
+        }
+
     def test_an_erased_job_is_a_tombstone_only(self, store: JobStore) -> None:
         job = ended(store)
         tombstone = put(store, job, erased(job, NOW))
@@ -325,6 +335,17 @@ class BlobStoreContract:
         assert files(copy) == sorted(set(FILES) - {"lock"})
         assert (copy.root / "input/sound_1").read_text() == "content of input/sound_1"
         assert copy.fragment(0).parent.is_dir()
+
+    def test_the_video_of_a_job_is_a_file_until_it_is_erased(self, store: BlobStore) -> None:
+        folder = self.adopted(store, "a")
+        folder.result.write_bytes(b"a video")
+        store.publish("a")
+        digest = hashlib.sha256(b"a video").hexdigest()
+        done = replace(a_job(id="a"), result=Video(digest, 7, frames=1, windows=1))
+        assert store.result(done).read_bytes() == b"a video"
+        store.erase("a")
+        with pytest.raises(JobExpired):
+            store.result(done)
 
     def test_input_that_is_gone_cannot_be_copied(self, store: BlobStore) -> None:
         with store.staging() as folder, pytest.raises(JobExpired):

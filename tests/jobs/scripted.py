@@ -57,7 +57,9 @@ class ScriptedRenderer:
             self.played += 1
             if canceling():
                 raise Canceled("The job was canceled.")
-        folder.result.write_bytes(CONTENT)
+        part = folder.result.with_name("result.mp4.part")
+        part.write_bytes(CONTENT)
+        part.replace(folder.result)  # whole or not at all: others may be looking
         self._at_end()
         return Scripted(folder.result)
 

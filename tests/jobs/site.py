@@ -6,7 +6,7 @@ from pathlib import Path
 from infinitetalk.config import Settings
 from infinitetalk.jobfolder import JobFolder
 from infinitetalk.jobs.engines import EngineState
-from infinitetalk.jobs.host import Host
+from infinitetalk.jobs.host import LocalHost
 from infinitetalk.jobs.model import Job
 from infinitetalk.spec import GenerationSpec, specify
 from tests.jobs.interfering import is_paused
@@ -24,7 +24,7 @@ class Site:
 
     def __init__(self, folder: Path, home: Path, nursery: Nursery, job: JobFolder) -> None:
         self.data = folder / "data"
-        self.host = Host.open(Settings(data=self.data))
+        self.host = LocalHost.open(Settings(data=self.data))
         self._folder = folder
         self._home = home
         self._nursery = nursery

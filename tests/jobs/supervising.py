@@ -8,7 +8,7 @@ from pathlib import Path
 
 from infinitetalk.config import Settings
 from infinitetalk.jobs.duty import Duty
-from infinitetalk.jobs.host import Host, supervisor_lock
+from infinitetalk.jobs.host import LocalHost, supervisor_lock
 from infinitetalk.jobs.supervisor import Command, Supervisor
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def stand_in_command(data: Path) -> Command:
 
 def main(data: Path) -> None:
     settings = Settings(data=data)
-    supervisor = Supervisor(Host.open(settings), settings, stand_in_command(data))
+    supervisor = Supervisor(LocalHost.open(settings), settings, stand_in_command(data))
     lock = supervisor_lock(data)
     duty = Duty("engines", lock, supervisor.tick, period_s=0.05, at_end=supervisor.close)
     duty.start()

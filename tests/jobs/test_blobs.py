@@ -29,7 +29,8 @@ def test_staged_folders_of_killed_processes_are_found_by_their_age(
         folder = tmp_path / "staging" / name
         folder.mkdir()
         os.utime(folder, (NOW - age_s, NOW - age_s))
-    assert [path.name for path in blobs.abandoned(NOW, DAY_S)] == ["old"]
+    blobs.clean(NOW, DAY_S)
+    assert [path.name for path in (tmp_path / "staging").iterdir()] == ["young"]
 
 
 def test_a_folder_from_the_future_ages_from_now_on(

@@ -16,7 +16,7 @@ from infinitetalk.jobs.blobs import DirectoryBlobStore
 from infinitetalk.jobs.database import Database
 from infinitetalk.jobs.execute import EngineFault
 from infinitetalk.jobs.model import MAX_LOSSES, Job, Status, Usage
-from infinitetalk.jobs.outbox import Outbox
+from infinitetalk.jobs.outbox import SqliteOutbox
 from infinitetalk.jobs.store import SqliteJobStore
 from infinitetalk.progress import Progress, Stage
 from tests.jobs.bench import PRICE, Bench, Writer
@@ -209,7 +209,9 @@ def test_a_device_fault_ends_the_engine_whatever_became_of_the_job(bench: Bench)
     assert bench.row.status is Status.CANCELED
 
 
-def test_a_job_that_is_erased_under_the_engine_stays_erased(bench: Bench, outbox: Outbox) -> None:
+def test_a_job_that_is_erased_under_the_engine_stays_erased(
+    bench: Bench, outbox: SqliteOutbox
+) -> None:
     def erase() -> None:
         bench.cancel()
         retention.expire(bench.row, bench.store, bench.blobs, outbox, NOW)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from infinitetalk.config import Settings
 from infinitetalk.jobs.engines import Engine, EngineState
-from infinitetalk.jobs.host import Host, slot_lock, supervisor_lock
+from infinitetalk.jobs.host import LocalHost, slot_lock, supervisor_lock
 from infinitetalk.jobs.outbox import Kind, State
 from tests.jobs.contract import staged
 from tests.jobs.records import ENOUGH, NOW, FakeClock, a_job
@@ -12,7 +12,7 @@ from tests.jobs.records import ENOUGH, NOW, FakeClock, a_job
 
 def test_everything_of_a_host_is_in_its_folder_and_there_after_a_restart(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path / "data")
-    host = Host.open(settings, FakeClock(NOW + 9))
+    host = LocalHost.open(settings, FakeClock(NOW + 9))
     job = host.store.add(a_job(), limit=ENOUGH)
     with host.blobs.staging() as folder:
         host.blobs.adopt(staged(folder), job.id)
@@ -21,7 +21,7 @@ def test_everything_of_a_host_is_in_its_folder_and_there_after_a_restart(tmp_pat
     host.engines.post(engine)
     host.close()
 
-    again = Host.open(settings, FakeClock(NOW + 9))
+    again = LocalHost.open(settings, FakeClock(NOW + 9))
     assert again.store.find() == [job]
     assert (again.queue.position(job), again.queue.oldest_s()) == (0, 9.0)
     assert list(again.blobs.ids()) == [job.id]

@@ -4,7 +4,7 @@ import pytest
 
 from infinitetalk.jobs.database import Database
 from infinitetalk.jobs.model import Job, cancel
-from infinitetalk.jobs.outbox import BACKOFF_S, MAX_ATTEMPTS, Delivery, Kind, Outbox, State
+from infinitetalk.jobs.outbox import BACKOFF_S, MAX_ATTEMPTS, Delivery, Kind, SqliteOutbox, State
 from infinitetalk.jobs.store import SqliteJobStore
 from tests.jobs.records import DAY_S, ENOUGH, NOW, a_job
 
@@ -20,17 +20,17 @@ def end(store: SqliteJobStore, job: Job) -> None:
     assert store.replace(job, cancel(job, NOW))
 
 
-def due(outbox: Outbox, now: float = NOW) -> list[tuple[str, Kind, str]]:
+def due(outbox: SqliteOutbox, now: float = NOW) -> list[tuple[str, Kind, str]]:
     return [(delivery.job_id, delivery.kind, delivery.url) for delivery in outbox.due(now)]
 
 
-def only(outbox: Outbox, now: float) -> Delivery:
+def only(outbox: SqliteOutbox, now: float) -> Delivery:
     (delivery,) = outbox.due(now)
     return delivery
 
 
 def test_nothing_is_due_before_the_job_has_ended(
-    outbox: Outbox, store: SqliteJobStore, job: Job
+    outbox: SqliteOutbox, store: SqliteJobStore, job: Job
 ) -> None:
     outbox.promise(job.id, Kind.WEBHOOK, URL)
     assert due(outbox, NOW + DAY_S) == []
@@ -38,13 +38,13 @@ def test_nothing_is_due_before_the_job_has_ended(
     assert due(outbox) == [(job.id, Kind.WEBHOOK, URL)]
 
 
-def test_what_is_promised_for_no_job_is_never_due(outbox: Outbox) -> None:
+def test_what_is_promised_for_no_job_is_never_due(outbox: SqliteOutbox) -> None:
     outbox.promise("0" * 32, Kind.WEBHOOK, URL)
     assert due(outbox) == []
 
 
 def test_a_promise_is_kept_once_however_often_it_is_given(
-    outbox: Outbox, store: SqliteJobStore, job: Job
+    outbox: SqliteOutbox, store: SqliteJobStore, job: Job
 ) -> None:
     end(store, job)
     for _ in range(2):
@@ -56,7 +56,7 @@ def test_a_promise_is_kept_once_however_often_it_is_given(
 
 @pytest.mark.parametrize("arrives", [True, False])
 def test_a_webhook_waits_for_the_upload_of_its_job_and_not_of_others(
-    outbox: Outbox, store: SqliteJobStore, job: Job, arrives: bool
+    outbox: SqliteOutbox, store: SqliteJobStore, job: Job, arrives: bool
 ) -> None:
     """Whether the upload succeeds or is given up."""
     other = store.add(a_job(), limit=ENOUGH)
@@ -80,7 +80,7 @@ def test_a_webhook_waits_for_the_upload_of_its_job_and_not_of_others(
 
 
 def test_pauses_double_until_it_is_given_up(
-    outbox: Outbox, store: SqliteJobStore, job: Job
+    outbox: SqliteOutbox, store: SqliteJobStore, job: Job
 ) -> None:
     outbox.promise(job.id, Kind.WEBHOOK, URL)
     end(store, job)
@@ -97,7 +97,7 @@ def test_pauses_double_until_it_is_given_up(
 
 
 def test_what_is_hopeless_is_given_up_at_once(
-    outbox: Outbox, store: SqliteJobStore, job: Job
+    outbox: SqliteOutbox, store: SqliteJobStore, job: Job
 ) -> None:
     outbox.promise(job.id, Kind.WEBHOOK, URL)
     end(store, job)
@@ -106,7 +106,7 @@ def test_what_is_hopeless_is_given_up_at_once(
 
 
 def test_a_clock_that_is_turned_back_delays_nothing(
-    outbox: Outbox, store: SqliteJobStore, job: Job
+    outbox: SqliteOutbox, store: SqliteJobStore, job: Job
 ) -> None:
     outbox.promise(job.id, Kind.WEBHOOK, URL)
     end(store, job)
@@ -116,7 +116,7 @@ def test_a_clock_that_is_turned_back_delays_nothing(
 
 @pytest.mark.parametrize("ending", ["delivered", "given up", "forgotten"])
 def test_a_url_is_dropped_as_soon_as_it_is_not_needed(
-    outbox: Outbox, database: Database, store: SqliteJobStore, job: Job, ending: str
+    outbox: SqliteOutbox, database: Database, store: SqliteJobStore, job: Job, ending: str
 ) -> None:
     """It may carry a secret."""
     outbox.promise(job.id, Kind.WEBHOOK, URL)
@@ -133,7 +133,7 @@ def test_a_url_is_dropped_as_soon_as_it_is_not_needed(
 
 
 def test_only_the_deliveries_of_the_named_jobs_are_forgotten(
-    outbox: Outbox, store: SqliteJobStore, job: Job
+    outbox: SqliteOutbox, store: SqliteJobStore, job: Job
 ) -> None:
     other = store.add(a_job(), limit=ENOUGH)
     for name in (job, other):

@@ -28,7 +28,7 @@ from infinitetalk.jobs.model import (
     hand_back,
     lose,
 )
-from infinitetalk.jobs.outbox import Outbox
+from infinitetalk.jobs.outbox import SqliteOutbox
 from infinitetalk.jobs.queue import LocalQueue
 from infinitetalk.jobs.retention import Retention
 from infinitetalk.jobs.store import SqliteJobStore
@@ -97,7 +97,7 @@ class JobsOfOneHost(RuleBasedStateMachine):
         self.database = Database(Path(self.folder.name) / "jobs.db")
         self.store = SqliteJobStore(self.database)
         self.queue = LocalQueue(self.database, self.store, self.clock)
-        self.outbox = Outbox(self.database)
+        self.outbox = SqliteOutbox(self.database)
 
     def teardown(self) -> None:
         self.database.close()

@@ -9,7 +9,7 @@ import pytest
 from infinitetalk.errors import JobNotFound
 from infinitetalk.jobs.blobs import DirectoryBlobStore
 from infinitetalk.jobs.model import Job, Status, cancel, start
-from infinitetalk.jobs.outbox import Kind, Outbox
+from infinitetalk.jobs.outbox import Kind, SqliteOutbox
 from infinitetalk.jobs.retention import LEFTOVER_S, REMEMBER_S, Retention, expire, sweep
 from infinitetalk.jobs.store import SqliteJobStore
 from tests.jobs.contract import files, staged
@@ -26,7 +26,7 @@ class Shelf:
 
     store: SqliteJobStore
     blobs: DirectoryBlobStore
-    outbox: Outbox
+    outbox: SqliteOutbox
 
     def job(self, status: Status, *, at: float = NOW, size: int = 0) -> Job:
         """A job that came, began or ended at this time."""
@@ -54,7 +54,7 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(store: SqliteJobStore, blobs: DirectoryBlobStore, outbox: Outbox) -> Shelf:
+def shelf(store: SqliteJobStore, blobs: DirectoryBlobStore, outbox: SqliteOutbox) -> Shelf:
     return Shelf(store, blobs, outbox)
 
 

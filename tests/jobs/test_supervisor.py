@@ -18,7 +18,7 @@ from infinitetalk.config import Settings
 from infinitetalk.demo.portrait import draw_portrait
 from infinitetalk.jobfolder import create_job
 from infinitetalk.jobs.engines import EngineState
-from infinitetalk.jobs.host import Host, slot_lock, supervisor_lock
+from infinitetalk.jobs.host import LocalHost, slot_lock, supervisor_lock
 from infinitetalk.jobs.locks import UserLock
 from infinitetalk.jobs.model import MAX_LOSSES, Job, Status, cancel, start
 from infinitetalk.jobs.supervisor import (
@@ -46,7 +46,7 @@ class Yard:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        self.host = Host.open(Settings(data=data))
+        self.host = LocalHost.open(Settings(data=data))
         self.supervisor: Supervisor | None = None
 
     def supervise(self, command: Command | None = None, **options: Any) -> Supervisor:

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
 from infinitetalk.config import Settings, load_settings
-from infinitetalk.jobs.host import Host
+from infinitetalk.jobs.host import LocalHost
 from infinitetalk.jobs.model import Job, Problem, Usage, Video, complete, fail
 from infinitetalk.serving.app import create_app
 from infinitetalk.serving.backend import Backend
@@ -29,7 +29,7 @@ class Service:
     """A running service, its HTTP client and its host."""
 
     client: TestClient
-    host: Host
+    host: LocalHost
     settings: Settings
     backend: Backend
     portrait: Path
@@ -102,11 +102,11 @@ def serving(
         **changes,
     )
     options = {} if clock is None else {"clock": clock}
-    backend = Backend(settings, fetcher=fetcher, sandbox=sandbox, **options)
+    backend = Backend(settings, fetcher=fetcher, checker=sandbox, **options)
     app = create_app(backend)
     app.user_middleware.append(Middleware(TaskProtocol, backend=backend))
     with TestClient(app, raise_server_exceptions=False) as client:
-        host = Host.open(settings)
+        host = LocalHost.open(settings)
         try:
             yield Service(client, host, settings, backend, portrait, speech)
         finally:

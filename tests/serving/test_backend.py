@@ -78,7 +78,7 @@ def test_a_busy_store_at_the_start_is_opened_later(
 ) -> None:
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    backend = Backend(_settings(tmp_path), sandbox=sandbox)
+    backend = Backend(_settings(tmp_path), checker=sandbox)
     backend.open()
     try:
         assert "not ready: The job store is busy" in caplog.text
@@ -101,7 +101,7 @@ def test_auto_is_the_demo_with_a_loud_reason(
     tmp_path: Path, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = load_settings({"INFINITETALK_ENGINES": "0", "INFINITETALK_HOME": str(tmp_path)})
-    backend = Backend(settings, sandbox=sandbox)
+    backend = Backend(settings, checker=sandbox)
     backend.open()
     try:
         info: dict[str, Any] = backend.info()

@@ -372,7 +372,7 @@ def test_fields_that_were_read_already_are_taken_the_same_way(
 ) -> None:
     values = {"image_url": web.url("face"), "audio_url": web.url("voice"), "prompt": "hello"}
     (tmp_path / "other").mkdir()
-    accepted = asyncio.run(intake.take_json(values, tmp_path / "other"))
+    accepted = asyncio.run(intake.take_fields(values, {}, tmp_path / "other"))
     assert accepted.folder.job.exists()
     assert accepted.fingerprint == post(json=values).fingerprint
 

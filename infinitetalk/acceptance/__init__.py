@@ -1,0 +1,1 @@
+"""The acceptance run: proves on one machine that the product works there, and measures it."""
