@@ -412,7 +412,7 @@ class EncodingFailed(RenderFailed):
 
 
 class AcceptanceFailed(RenderFailed):
-    """A check of the acceptance run failed: this machine does not render as it should."""
+    """A machine does not render as it should."""
 
     code = "acceptance_failed"
 

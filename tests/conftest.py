@@ -17,6 +17,9 @@ import soundfile
 if TYPE_CHECKING:
     from infinitetalk.weights.load import Model
 
+# No test modules by their names, and imported by tests of several folders.
+pytest.register_assert_rewrite("tests.jobs.contract", "tests.jobs.contract_board")
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -22,8 +22,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 LOCKS = ("cpu", "image")
 # PyTorch of the image wants a setuptools below 82.
 DIFFERENT = {"setuptools"}
-# Imported where they happen to be, or where a host brings them.
-NOT_OURS = {"flash_attn", "sageattention", "infinitetalk"}
+# Imported where they happen to be, or where a host brings them; the last two are modal's.
+NOT_OURS = {"flash_attn", "sageattention", "infinitetalk", "aiohttp", "grpclib"}
 
 
 def wanted(*extras: str) -> list[Requirement]:

@@ -172,15 +172,26 @@ class Desk:
             for kind, url in owed.items():
                 self._host.outbox.promise(job.id, kind, url)
             known = self._add(job)
-        except StoreBusy:  # the row may be there all the same; if not, retention finds the files
-            raise
-        except BaseException:
-            self._discard(job, owed)
+        except BaseException as error:
+            if not (isinstance(error, StoreBusy) and self._may_be_there(job)):
+                self._discard(job, owed)
             raise
         if known.id != job.id:
             self._discard(job, owed)
         self._host.queue.enqueue(known)
         return known
+
+    def _may_be_there(self, job: Job) -> bool:
+        """Whether a row whose writing failed may have been written all the same, as over a network;
+        its files must stay then, and retention finds them if not.
+        """
+        try:
+            self._host.store.get(job.id)
+        except JobNotFound:
+            return False
+        except StoreBusy:
+            return True
+        return True
 
     def _add(self, job: Job) -> Job:
         try:

@@ -103,6 +103,7 @@ def test_a_container_that_goes_away_costs_no_finished_window(
     assert _losses(fleet, task_id) == losses
 
 
+@pytest.mark.slow
 def test_an_attempt_that_ran_too_long_goes_on_in_another_container(
     fleet: Fleet, submit: Callable[[], str], undisturbed: np.ndarray, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_an_input_that_is_delivered_twice_gives_one_result(
     assert (frames(answer.content, tmp_path) == undisturbed).all()
 
 
+@pytest.mark.slow
 def test_two_containers_share_the_work(fleet: Fleet, submit: Callable[[], str]) -> None:
     fleet.plane.allow("Generator", 2)
     jobs = [submit() for _ in range(3)]
@@ -153,6 +155,7 @@ def test_two_containers_share_the_work(fleet: Fleet, submit: Callable[[], str]) 
     fleet.plane.allow("Generator", 1)
 
 
+@pytest.mark.slow
 def test_a_result_outlives_its_call_and_a_redeployment(
     fleet: Fleet, submit: Callable[[], str], undisturbed: np.ndarray, tmp_path: Path
 ) -> None:
@@ -170,6 +173,7 @@ def test_a_result_outlives_its_call_and_a_redeployment(
         assert (frames(fleet.result(task_id).content, tmp_path) == undisturbed).all()
 
 
+@pytest.mark.slow
 def test_webhooks_are_delivered_by_a_machine_without_a_gpu(
     portrait: Path, make_speech: Callable[..., Path]
 ) -> None:

@@ -12,8 +12,6 @@ from infinitetalk.jobs.queue import LocalQueue
 from infinitetalk.jobs.store import SqliteJobStore
 from tests.jobs.records import FakeClock
 
-pytest.register_assert_rewrite("tests.jobs.contract")  # it is no test module by its name
-
 
 @pytest.fixture
 def clock() -> FakeClock:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
@@ -61,13 +62,15 @@ class ControlPlane:
             inside = {**self.environment, "PYTHONPATH": self._path}
             self.environment |= {"MODAL_TOKEN_ID": TOKEN[0], "MODAL_TOKEN_SECRET": TOKEN[1]}
             content, deployed = Content(self._folder / "content", origins[1]), Deployments()
-            self._deployed = deployed
+
             self.volumes = Volumes(self._folder / "volumes", content)
             self._calls = Calls(deployed, self.volumes, self._folder / "containers", inside)
             parts = (Dicts(), self.volumes, content, deployed, self._calls)
             wire = Wire(parts, self._calls.update)
             self.secrets, self.requests, self._faults = deployed.secrets, wire.requests, wire.faults
-            self._web = f"{origins[1]}/web", Web(deployed, self._calls, self.proxy_token)
+            self._web = Web(deployed, self._calls, self.proxy_token)
+            self._addresses: dict[str, str] = {}
+            self._runners: list[web.AppRunner] = []
             self._do(self._start(grpc, http, wire, content))
             stack.callback(lambda: self._do(self._stop()))
             self._closing = stack.pop_all()
@@ -93,9 +96,10 @@ class ControlPlane:
         assert self._do(self._calls.until(claim, timeout_s)), "it did not become true"
 
     def url_of(self, function: str) -> str:
-        """Address of an ASGI function that was deployed last."""
-        known = [one for one in self._deployed.functions.values() if one.name == function]
-        return f"{self._web[0]}/{known[-1].function_id}"
+        """Address of an ASGI function, as it was deployed last."""
+        if function not in self._addresses:
+            self._addresses[function] = self._do(self._open(partial(self._web.answer, function)))
+        return self._addresses[function]
 
     def containers(self, function: str) -> list[Container]:
         """Those that live, of a function or class."""
@@ -148,18 +152,29 @@ class ControlPlane:
         app = web.Application(client_max_size=2**30)
         app.router.add_put("/content/{name}", content.put)
         app.router.add_get("/content/{name}", content.get)
-        app.router.add_route("*", "/web/{function:fu-[^/]+/[^/]+}/{path:.*}", self._web[1].answer)
-        self._runner = web.AppRunner(app)
-        await self._runner.setup()
-        await web.SockSite(self._runner, http).start()
+        await self._listen(app, http)
         self._server = BusyServer([wire], status_details_codec=custom_detail_codec)
         await self._server.start(sock=grpc)
+
+    async def _open(self, answer: Callable[[web.Request], Any]) -> str:
+        """An address of its own; whose it is."""
+        app, listening = web.Application(client_max_size=2**30), _listening()
+        app.router.add_route("*", "/{path:.*}", answer)
+        await self._listen(app, listening)
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+    async def _listen(self, app: web.Application, listening: socket.socket) -> None:
+        runner = web.AppRunner(app, shutdown_timeout=1)
+        self._runners.append(runner)
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
 
     async def _stop(self) -> None:
         await self._calls.close()
         self._server.close()
         await self._server.wait_closed()
-        await self._runner.cleanup()
+        for runner in self._runners:
+            await runner.cleanup()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -175,7 +175,16 @@ class Volumes:
             shutil.copy(self._path(request, source), self._path(request, request.dst_path))
         return Empty()
 
-    VolumeListFiles, VolumeRemoveFile = VolumeListFiles2, VolumeRemoveFile2  # of version 1
+    async def VolumeListFiles(self, request: Any) -> AsyncIterator[Any]:
+        """Of a Volume of version 1, as are the next two."""
+        async for found in self.VolumeListFiles2(request):
+            yield api.VolumeListFilesResponse(entries=found.entries)
+
+    def VolumeGetFile(self, request: Any) -> Any:
+        data = self._path(request, request.path).read_bytes()
+        return api.VolumeGetFileResponse(data=data, size=len(data))
+
+    VolumeRemoveFile = VolumeRemoveFile2
 
     def _path(self, request: Any, path: str) -> Path:
         return self.folder(request.volume_id) / path.strip("/")

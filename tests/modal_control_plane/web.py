@@ -22,8 +22,9 @@ class Web:
     def __init__(self, deployed: Deployments, calls: Calls, token: Mapping[str, str]) -> None:
         self._deployed, self._calls, self._token = deployed, calls, token
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        function = self._deployed.functions[request.match_info["function"]]
+    async def answer(self, name: str, request: web.Request) -> web.StreamResponse:
+        """For the function of that name which was deployed last."""
+        *_, function = (one for one in self._deployed.functions.values() if one.name == name)
         asks = function.data.ranked_functions[0].function.webhook_config.requires_proxy_auth
         if asks and any(request.headers.get(name) != one for name, one in self._token.items()):
             return web.Response(status=401, text="modal-http: missing or invalid proxy token")
@@ -64,7 +65,8 @@ class Web:
                     response.headers.add(name.decode(), value.decode())
                 await response.prepare(request)
             else:
-                await response.write(message["body"])
+                if request.method != "HEAD":
+                    await response.write(message["body"])
                 if not message.get("more_body"):
                     break
         if not response.prepared:
