@@ -81,7 +81,9 @@ def frames(video: bytes, folder: Path) -> np.ndarray:
         return np.stack([film.frame(index).copy() for index in range(round(SECONDS * 25))])
 
 
-@pytest.mark.parametrize(("fault", "losses"), [("preempt", 0), ("kill", 1)])
+@pytest.mark.parametrize(
+    ("fault", "losses"), [("preempt", 0), pytest.param("kill", 1, marks=pytest.mark.slow)]
+)
 def test_a_container_that_goes_away_costs_no_finished_window(
     fleet: Fleet,
     submit: Callable[[], str],
@@ -116,6 +118,7 @@ def test_an_attempt_that_ran_too_long_goes_on_in_another_container(
     assert (frames(fleet.result(task_id).content, tmp_path) == undisturbed).all()
 
 
+@pytest.mark.slow
 def test_a_broken_gpu_ends_its_container_and_the_next_one_does_the_job(
     fleet: Fleet, submit: Callable[[], str], broken_gpu: Path
 ) -> None:
@@ -203,6 +206,7 @@ def test_an_acceptance_run_prints_its_table_and_keeps_what_was_compiled(tmp_path
         assert len(reports) == 1
 
 
+@pytest.mark.slow
 def test_an_acceptance_run_on_a_gpu_that_computes_nan_fails(tmp_path: Path) -> None:
     broken = BREAK.replace(
         'raise RuntimeError("CUDA error: an illegal memory access was encountered")',
