@@ -63,9 +63,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         dim = config.dim
         self.heads = config.heads
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(dim, dim)
-        self.v = nn.Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
         self.o = nn.Linear(dim, dim)
         self.norm_q = RMSNorm(dim, config.eps)
         self.norm_k = RMSNorm(dim, config.eps)
@@ -74,7 +72,8 @@ class SelfAttention(nn.Module):
         self, x: Tensor, rotary: RotaryTable, attention: Attention, regions: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """b n d -> b n d, and the region map b 3 n when regions are given."""
-        q, k, v = self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x)
+        q, k, v = self.qkv(x).chunk(3, -1)
+        q, k = self.norm_q(q), self.norm_k(k)
         q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))
         q, k = rotate(q, rotary), rotate(k, rotary)
         out = self.o(attention(q, k, v).flatten(2))

@@ -1,6 +1,7 @@
 """The InfiniteTalk transformer: Wan2.1-I2V's video DiT with an audio attention in every block.
 
-Parameters carry the original checkpoint's names. What does not change over the denoising steps
+Parameters carry the original checkpoint's names, but query, key and value of the self-attention are
+one layer, `qkv`. What does not change over the denoising steps
 (keys and values of text, image and audio, the rotary table, the condition latent) is computed once
 into a `Conditioning`; a forward then only reads it.
 
