@@ -31,6 +31,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("MEMORY_GIGABYTES", "44.5", 44.5),
         ("PROMPT_CACHE_MEGABYTES", "0", 0),
         ("ATTENTION", "flash", "flash"),
+        ("COMPILE", "off", "off"),
         ("MAX_AUDIO_SECONDS", "90.5", 90.5),
         ("MAX_IMAGE_MEGAPIXELS", "12", 12.0),
         ("MAX_VIDEO_MEGAPIXELS", "2", 2.0),

@@ -20,6 +20,7 @@ from infinitetalk.config import Settings
 from infinitetalk.errors import (
     AttentionUnavailable,
     BudgetExhausted,
+    CompilerUnavailable,
     DeviceTooSmall,
     DeviceUnavailable,
     InvalidField,
@@ -47,8 +48,8 @@ DAY_S = 86400.0
 CANNOT_START = frozenset(
     kind.code
     for kind in (
-        *(DeviceUnavailable, DeviceTooSmall, AttentionUnavailable, InvalidSetting),
-        *(WeightsMissing, WeightsCorrupt),
+        *(DeviceUnavailable, DeviceTooSmall, AttentionUnavailable, CompilerUnavailable),
+        *(InvalidSetting, WeightsMissing, WeightsCorrupt),
     )
 )
 """What an engine dies of again and again, until somebody changes the deployment."""
