@@ -316,7 +316,8 @@ def test_a_compiled_pipeline_compiles_nothing_in_a_job(
     expected = video(render(model, voices(count), spec))
     InfiniteTalkPipeline(model).compile(spec, compiler)
     assert len(compiled) == model.manifest.speakers == 2
-    assert np.array_equal(video(render(model, voices(count), spec)), expected)
+    found = video(render(model, voices(count), spec))
+    assert np.abs(found.astype(int) - expected).max() <= 1
     wide = Picture(PICTURE[:40])
     plan = WindowPlan(FRAMES, spec.window, spec.motion_frames)
     options: dict[str, Any] = {"on_progress": lambda _: None, "canceling": lambda: False}

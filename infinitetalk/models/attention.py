@@ -102,8 +102,12 @@ def rotary_grid(grid: tuple[int, int, int], head_dim: int, device: torch.device)
 
 
 def rotate(x: Tensor, table: RotaryTable) -> Tensor:
-    """Rotate interleaved pairs of x (b n h d) by the angles of each token, in float32."""
-    cos, sin = (part.unsqueeze(-2) for part in table)  # one angle for all heads
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1)
-    return turned.flatten(-2).to(x.dtype)
+    """Rotate interleaved pairs of x (b n h d) by the angles of each token, in float32.
+
+    Each value is written with its partner in the pair: compiled, that is one pass over x.
+    """
+    cos, sin = (part.repeat_interleave(2, -1).unsqueeze(-2) for part in table)  # for all heads
+    sign = torch.arange(x.shape[-1], device=x.device) % 2 * 2 - 1
+    values = x.float()
+    partners = values.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return (values * cos + partners * (sin * sign)).to(x.dtype)
