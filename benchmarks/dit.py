@@ -79,12 +79,11 @@ def measure(config: TransformerConfig, weights: str, sizes: Sequence[str]) -> No
         setup = prepare(network, weights, size)
         with reported(f"{weights}, {size}"):
             ceiling = measure_ceiling(setup)
-            for row in time_forwards(setup, ceiling):
+            is_first = size == sizes[0]
+            for row in time_forwards(setup, ceiling, is_eager_too=is_first):
                 forwards.append(row)  # what is measured stays when the next one fails
-            header = ("part", "ms", "ceiling, ms", "share")
-            rows = list(breakdown(setup, ceiling))
-            note = "One compiled forward under the profiler, its kernels in the order they ran in."
-            record(f"Parts of a forward: {weights}, {size}", header, rows, note)
+            if is_first:
+                record_parts(setup, ceiling)
         del setup
         _collect()
     header = ("tokens", "weights", "blocks", "first, s", "s", "of the ceiling", "error", "GiB")
@@ -148,19 +147,28 @@ def best_attention() -> Attention:
     return cudnn if DEVICE.type == "cuda" else sdpa
 
 
+def record_parts(setup: Setup, ceiling: Ceiling) -> None:
+    header = ("part", "ms", "ceiling, ms", "share")
+    rows = list(breakdown(setup, ceiling))
+    note = "One compiled forward under the profiler, its kernels in the order they ran in."
+    record(f"Parts of a forward: {setup.weights}, {setup.size}", header, rows, note)
+
+
 # -- whole forwards ----------------------------------------------------------------------------
 
 
-def time_forwards(setup: Setup, ceiling: Ceiling) -> Iterator[tuple[str, ...]]:
-    """A row eager, a row compiled; the network stays compiled."""
+def time_forwards(
+    setup: Setup, ceiling: Ceiling, *, is_eager_too: bool
+) -> Iterator[tuple[str, ...]]:
+    """A row eager if asked for, a row compiled; the network stays compiled."""
     attention = best_attention()
     tokens = setup.conditioning.rotary[0].shape[0]
     truth = None
-    for blocks, switch in (
-        ("eager", setup.network.run_eagerly),
-        ("compiled", setup.network.compile_blocks),
-    ):
-        switch()
+    for blocks in ("eager", "compiled") if is_eager_too else ("compiled",):
+        if blocks == "eager":
+            setup.network.run_eagerly()
+        elif is_eager_too:  # else it is compiled already, for every size
+            setup.network.compile_blocks()
         before = _allocated()
         started = time.monotonic()
         result = setup.forward(attention)
@@ -168,7 +176,7 @@ def time_forwards(setup: Setup, ceiling: Ceiling) -> Iterator[tuple[str, ...]]:
         first = time.monotonic() - started
         spent = statistics.median(timed(lambda: setup.forward(attention)) for _ in range(RUNS))
         truth = result if truth is None else truth
-        error = float((result - truth).norm() / truth.norm())
+        error = f"{100 * float((result - truth).norm() / truth.norm()):.2f} %"
         cells = (
             str(tokens),
             setup.weights,
@@ -176,7 +184,7 @@ def time_forwards(setup: Setup, ceiling: Ceiling) -> Iterator[tuple[str, ...]]:
             f"{first:.1f}",
             f"{spent:.3f}",
             f"{100 * ceiling.seconds / spent:.0f} %",
-            f"{100 * error:.2f} %",
+            error if is_eager_too else "",
             f"{_peak() - before:.1f}",
         )
         print("row:", *cells, flush=True)
