@@ -75,7 +75,7 @@ class Settings:
         "and deletes those there",
     )
     attention: str = _setting(
-        "auto", "self-attention backend", ("auto", "sdpa", "cudnn", "flash", "sage")
+        "auto", "self-attention backend", ("auto", "sdpa", "cudnn", "flash", "sage", "eight_bit")
     )
     compile: str = _setting(
         "auto",

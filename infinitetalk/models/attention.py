@@ -48,8 +48,31 @@ def sage(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return function(q, k, v.to(q.dtype), tensor_layout="NHD")
 
 
-BACKENDS: Mapping[str, Attention] = {"sdpa": sdpa, "cudnn": cudnn, "flash": flash, "sage": sage}
-_PACKAGES = {"flash": "flash_attn", "sage": "sageattention"}
+def eight_bit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Our 8-bit kernel (attention8.py): not exact; a compiler sees one operator."""
+    return _eight_bit(q, k, v)
+
+
+@torch.library.custom_op("infinitetalk::eight_bit_attention", mutates_args=())
+def _eight_bit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    function: Attention = importlib.import_module("infinitetalk.models.attention8").attention
+    return function(q, k, v)
+
+
+@_eight_bit.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return q.new_empty(q.shape)
+
+
+BACKENDS: Mapping[str, Attention] = {
+    "sdpa": sdpa,
+    "cudnn": cudnn,
+    "flash": flash,
+    "sage": sage,
+    "eight_bit": eight_bit,
+}
+_PACKAGES = {"flash": "flash_attn", "sage": "sageattention", "eight_bit": "triton"}
+_CAPABILITIES = {"eight_bit": (8, 9)}  # the first GPUs that multiply 8-bit floating point
 
 
 def unavailable_reason(name: str, device: torch.device) -> str | None:
@@ -65,6 +88,9 @@ def unavailable_reason(name: str, device: torch.device) -> str | None:
         return f"the package {package} is not installed"
     if name == "cudnn" and not torch.backends.cudnn.is_available():
         return "this torch has no cuDNN"
+    needed = _CAPABILITIES.get(name)
+    if needed is not None and torch.cuda.get_device_capability(device) < needed:
+        return f"needs a GPU of compute capability {needed[0]}.{needed[1]}"
     return None
 
 
