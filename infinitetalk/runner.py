@@ -24,6 +24,7 @@ from infinitetalk.checkpoint import Checkpoint, Identity, load_checkpoint, save_
 from infinitetalk.compile_cache import keep_kernels, kernels_folder
 from infinitetalk.conditioning import Picture, Scene
 from infinitetalk.config import Settings
+from infinitetalk.deployed_attention import deployed_attention
 from infinitetalk.errors import (
     CompilerUnavailable,
     DeviceUnavailable,
@@ -168,7 +169,10 @@ class Runner:
             on_progress=on_loading,
         )
         prompts = PromptCache.of(model, settings)
-        pipeline = InfiniteTalkPipeline(model, settings.attention, prompts)
+        attention = deployed_attention(
+            preset, model.transformer.config, settings, device, model.transformer.dtype
+        )
+        pipeline = InfiniteTalkPipeline(model, attention, prompts)
         if is_compiling(settings.compile, device):
             compile_pipeline(pipeline, preset, settings)
         return cls(pipeline, weights, settings)
