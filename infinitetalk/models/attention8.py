@@ -145,6 +145,7 @@ def _round_rotated(
         D=d,
         IS_KEY=mean is not None,
         num_warps=rows // 16,
+        num_stages=2,
     )
     return values, scales, padded
 

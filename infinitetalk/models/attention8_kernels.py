@@ -54,12 +54,12 @@ def summarize(
 
 @triton.jit
 def _hadamard(D: tl.constexpr):
-    """The orthogonal matrix whose entries differ only in sign: by the parity of shared bits."""
+    """1 or -1 by the parity of the bits that indices share: sqrt d times an orthogonal matrix."""
     shared = tl.arange(0, D)[:, None] & tl.arange(0, D)[None, :]
     shared ^= shared >> 4
     shared ^= shared >> 2
     shared ^= shared >> 1
-    return (1.0 - 2.0 * (shared & 1).to(tl.float32)) * (D**-0.5)
+    return 1.0 - 2.0 * (shared & 1).to(tl.float32)
 
 
 @triton.jit
@@ -82,7 +82,8 @@ def round_rotated(
 ):
     """Queries or keys to int8, rotated: BLOCKS blocks of ROWS tokens.
 
-    Queries get a scale per token, times `factor`; keys lose their mean and get one per block.
+    Queries get a scale per token, times `factor`; keys lose their mean and get one per block. The
+    rotation multiplies the input as it is by ones: nothing is rounded before the end.
     """
     bh = tl.program_id(1)
     d = tl.arange(0, D)
@@ -90,14 +91,15 @@ def round_rotated(
     rotation = _hadamard(D)
     middle = tl.zeros([1, D], tl.float32)
     if IS_KEY:
-        middle = tl.load(mean + bh * D + d)[None, :]
+        middle = tl.sum(tl.load(mean + bh * D + d)[:, None] * rotation, 0)[None, :]
+    rotation = rotation.to(x.dtype.element_ty)
     first = tl.program_id(0) * BLOCKS
     for block in range(first, min(first + BLOCKS, padded // ROWS)):
         rows = block * ROWS + tl.arange(0, ROWS)
         inside = (rows < n)[:, None]
         at = base + rows[:, None].to(tl.int64) * stride_n
-        y = tl.load(at, mask=inside, other=0.0).to(tl.float32)
-        y = tl.dot(tl.where(inside, y - middle, 0.0), rotation, input_precision="tf32")
+        y = tl.dot(tl.load(at, mask=inside, other=0.0), rotation)
+        y = tl.where(inside, y - middle, 0.0) * (D**-0.5)
         largest = tl.max(tl.abs(y), 1)
         if IS_KEY:
             step = tl.maximum(tl.max(largest, 0), _EMPTY) / 127.0
