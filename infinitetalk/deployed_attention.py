@@ -8,7 +8,9 @@ from infinitetalk import __version__
 from infinitetalk.compile_cache import keep_kernels, kernels_folder
 from infinitetalk.conditioning import latent_size
 from infinitetalk.config import Settings
+from infinitetalk.errors import AttentionUnavailable
 from infinitetalk.media.image import choose_bucket
+from infinitetalk.models.attention import EIGHT_BIT_HEADS
 from infinitetalk.models.attention_choice import Case, choose_attention, cuda_clock, try_backends
 from infinitetalk.models.transformer_config import TransformerConfig
 from infinitetalk.spec import specify
@@ -32,7 +34,16 @@ def deployed_attention(
     """The name of a backend; `auto` is measured at the preset's usual size, once for a GPU.
 
     Only bfloat16 on a GPU leaves a choice: all else goes to torch's SDPA, which `auto` then means.
+
+    Raises:
+        AttentionUnavailable: the setting names one that this model cannot have.
     """
+    if settings.attention == "eight_bit" and config.head_dim not in EIGHT_BIT_HEADS:
+        sizes = " or ".join(map(str, EIGHT_BIT_HEADS))
+        raise AttentionUnavailable(
+            f"The attention backend eight_bit takes heads of {sizes}; "
+            f"those of {preset} are {config.head_dim}."
+        )
     if settings.attention != "auto" or device.type != "cuda" or dtype != torch.bfloat16:
         return settings.attention
     grid = token_grid(preset, config)

@@ -72,6 +72,7 @@ BACKENDS: Mapping[str, Attention] = {
     "eight_bit": eight_bit,
 }
 _PACKAGES = {"flash": "flash_attn", "sage": "sageattention", "eight_bit": "triton"}
+EIGHT_BIT_HEADS = (64, 128)  # sizes that its kernels are written for
 _CAPABILITIES = {"eight_bit": (8, 9)}  # the first GPUs that multiply 8-bit floating point
 
 

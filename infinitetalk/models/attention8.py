@@ -24,8 +24,8 @@ import triton
 from torch import Tensor
 
 from infinitetalk.models import attention8_kernels as kernels
+from infinitetalk.models.attention import EIGHT_BIT_HEADS
 
-HEAD_DIMS = (64, 128)
 QUERIES, KEYS = 128, 64  # a block of the kernel for any GPU: 49 KB of shared memory
 WARPS, STAGES = 8, 3
 FLOAT8_LARGEST = 448.0
@@ -55,8 +55,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Raises:
         ValueError: heads of this size are not supported.
     """
-    if q.shape[-1] not in HEAD_DIMS:
-        raise ValueError(f"8-bit attention takes heads of {HEAD_DIMS}, not {q.shape[-1]}.")
+    if q.shape[-1] not in EIGHT_BIT_HEADS:
+        raise ValueError(f"8-bit attention takes heads of {EIGHT_BIT_HEADS}, not {q.shape[-1]}.")
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     attend = attend_hopper if is_for_hopper(q) else attend_anywhere
     with torch.cuda.device(q.device):

@@ -22,6 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from infinitetalk.models import attention8, attention8_kernels
+from infinitetalk.models.attention import EIGHT_BIT_HEADS
 
 ADA_SHARED_MEMORY = 99 * 1024  # bytes that a block may have on an L40S
 HOPPER_SHARED_MEMORY = 227 * 1024
@@ -63,7 +64,7 @@ def spilled_bytes(kernel: Any, architecture: str, folder: Path) -> int:
     return int(stores) + int(loads)
 
 
-@pytest.mark.parametrize("head_dim", attention8.HEAD_DIMS)
+@pytest.mark.parametrize("head_dim", EIGHT_BIT_HEADS)
 def test_the_kernel_for_any_gpu_fits_an_l40s(head_dim: int, tmp_path: Path) -> None:
     kernel = compiled(
         ASTSource,
