@@ -41,7 +41,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 KERNEL = float8_kernel(DEVICE)
 
 BLOCKS: Mapping[str, str] = {
-    "self-attention q, k, v": r"blocks\.\d+\.self_attn\.[qkv]",
+    "self-attention q, k, v": r"blocks\.\d+\.self_attn\.qkv",
     "self-attention o": r"blocks\.\d+\.self_attn\.o",
     "text and image attention q": r"blocks\.\d+\.cross_attn\.q",
     "text attention k, v": r"blocks\.\d+\.cross_attn\.[kv]",

@@ -156,7 +156,8 @@ def check_network(folder: Path, model: Model, name: str) -> int:
     with TensorFile(folder / weights_file(name), weights_file(name)) as file:
         for target, source in sources(name, config, network).items():
             found = state[target]
-            expected = source.take(file.read(source.key)).to(found.device, found.dtype)
+            read = [file.read(key) for key in source.keys]
+            expected = source.take(read).to(found.device, found.dtype)
             same = found.contiguous().view(torch.uint8) == expected.contiguous().view(torch.uint8)
             assert bool(same.all()), f"{name}: {target} is not what the file holds"
     return len(state)

@@ -4,6 +4,7 @@ What one machine compiled serves every other of its kind, so the folder can be p
 unpacked. Nothing is compiled here.
 """
 
+import logging
 import os
 import re
 import tarfile
@@ -12,6 +13,8 @@ from pathlib import Path
 import torch
 
 from infinitetalk import __version__
+
+log = logging.getLogger(__name__)
 
 VARIABLES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 
@@ -26,15 +29,26 @@ def cache_name(device: torch.device) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", f"{kind} {versions}".lower()).strip("-")
 
 
+def cache_folder(home: Path, device: torch.device) -> Path:
+    """Where what is compiled for this device is kept; nothing is made."""
+    return home / "compiled" / cache_name(device)
+
+
 def use_cache(home: Path, device: torch.device) -> Path:
     """Have the compilers keep what they make for this device below `home`; the folder.
 
-    To be called before anything is compiled. A place that the user chose is kept.
+    To be called before anything is compiled. A place that the user chose is kept; where nothing
+    can be written, the compilers keep it where they would anyway.
     """
-    folder = home / "compiled" / cache_name(device)
+    folder = cache_folder(home, device)
+    try:
+        for name in VARIABLES.values():
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("compiled kernels are not kept: %s", error.strerror)
+        return folder
     for variable, name in VARIABLES.items():
         os.environ.setdefault(variable, str(folder / name))
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

@@ -89,7 +89,13 @@ class Settings:
         "and deletes those there",
     )
     attention: str = _setting(
-        "auto", "self-attention backend", ("auto", "sdpa", "cudnn", "flash", "sage")
+        "auto", "self-attention backend", ("auto", "sdpa", "cudnn", "flash", "sage", "eight_bit")
+    )
+    compile: str = _setting(
+        "auto",
+        "fuse the transformer's blocks with a compiler; auto does so on a GPU, and goes on without "
+        "where that fails",
+        ("auto", "on", "off"),
     )
     max_audio_seconds: float = _setting(3600.0, "longest speech that is accepted, in seconds")
     max_image_megapixels: float = _setting(40.0, "largest picture that is decoded, in megapixels")

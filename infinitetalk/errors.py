@@ -34,6 +34,7 @@
     │   ├── DeviceUnavailable        the chosen device is not on this machine
     │   ├── DeviceTooSmall           the device's free memory does not hold the model
     │   ├── AttentionUnavailable     the chosen attention backend cannot run here
+    │   ├── CompilerUnavailable      the model cannot be compiled here
     │   ├── NotReady                 the service is starting or cannot reach what it needs
     │   ├── Draining                 the service is shutting down
     │   ├── StoreBusy                the job store is locked by another process
@@ -291,6 +292,12 @@ class AttentionUnavailable(Unavailable):
     """The chosen attention backend cannot run here."""
 
     code = "attention_unavailable"
+
+
+class CompilerUnavailable(Unavailable):
+    """The model cannot be compiled here."""
+
+    code = "compiler_unavailable"
 
 
 class NotReady(Unavailable):

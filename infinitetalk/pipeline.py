@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from infinitetalk.conditioning import Conditioner, Heard, Scene, Texts
-from infinitetalk.errors import Canceled, GenerationDiverged
+from infinitetalk.conditioning import Conditioner, Heard, Scene, Texts, latent_size
+from infinitetalk.errors import Canceled, CompilerUnavailable, GenerationDiverged
 from infinitetalk.media.audio import SpeechFile
 from infinitetalk.media.image import choose_bucket
 from infinitetalk.models.attention import Attention, attention_backend, sdpa
+from infinitetalk.models.compiled import Compiler
 from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer, TimeEmbedding
 from infinitetalk.models.vae import VideoVAE
 from infinitetalk.progress import Canceling, OnProgress, ProgressMeter, Stage
@@ -128,6 +129,23 @@ class InfiniteTalkPipeline:
     def max_speakers(self) -> int:
         """Voices that the weights can tell apart."""
         return self._model.manifest.speakers
+
+    @torch.inference_mode()
+    def compile(self, spec: GenerationSpec, compiler: Compiler = "inductor") -> None:
+        """Compile what windows need, whatever their size and number of voices; before any job.
+
+        Raises:
+            CompilerUnavailable: something failed; the model runs as it did before.
+        """
+        network, encoder = self._model.transformer, self._model.image_encoder
+        size = latent_size(spec.window, choose_bucket(1, 1, spec.buckets))
+        network.compile_blocks(compiler)
+        try:
+            for voices in range(1, self.max_speakers + 1):
+                network.warm_up(size, encoder.tokens, voices, self._attention)
+        except Exception as error:  # compilers, linkers and drivers fail in ways of their own
+            network.run_eagerly()
+            raise CompilerUnavailable("The model cannot be compiled on this machine.") from error
 
     @torch.inference_mode()
     def render(

@@ -7,6 +7,7 @@ joined by stream copy, whether the job was interrupted or not, so both give the 
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -20,9 +21,12 @@ from PIL import Image
 
 from infinitetalk import __version__
 from infinitetalk.checkpoint import Checkpoint, Identity, load_checkpoint, save_checkpoint
+from infinitetalk.compile_cache import use_cache
 from infinitetalk.conditioning import Picture, Scene
 from infinitetalk.config import Settings
+from infinitetalk.deployed_attention import deployed_attention
 from infinitetalk.errors import (
+    CompilerUnavailable,
     DeviceUnavailable,
     InvalidField,
     InvalidInput,
@@ -33,11 +37,12 @@ from infinitetalk.jobfolder import JobFolder, locked
 from infinitetalk.media.audio import SPEECH_RATE, SpeechFile, Track, combine_speakers
 from infinitetalk.media.video import VideoFrames
 from infinitetalk.media.writer import join, write_fragment
+from infinitetalk.models.compiled import Compiler
 from infinitetalk.pipeline import InfiniteTalkPipeline, Rendered, video_frames
 from infinitetalk.progress import Canceling, OnProgress, Progress, Stage
 from infinitetalk.prompt_cache import PromptCache
 from infinitetalk.sampling.windows import WindowPlan
-from infinitetalk.spec import FPS, PRESETS, GenerationSpec
+from infinitetalk.spec import FPS, PRESETS, GenerationSpec, specify
 from infinitetalk.weights.device_memory import free_memory, limit_memory, total_memory
 from infinitetalk.weights.load import OnProgress as OnLoading
 from infinitetalk.weights.load import load_model
@@ -84,6 +89,34 @@ def gpu_name(device: torch.device) -> str | None:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
+def is_compiling(choice: str, device: torch.device) -> bool:
+    """Whether the setting `compile` means to compile on this device."""
+    return choice == "on" or (choice == "auto" and device.type == "cuda")
+
+
+def compile_pipeline(
+    pipeline: InfiniteTalkPipeline,
+    preset: str,
+    settings: Settings,
+    compiler: Compiler = "inductor",
+) -> None:
+    """Compile now what jobs would wait for; what is compiled is kept under HOME.
+
+    Raises:
+        CompilerUnavailable: there is none that works, and the settings demand it.
+    """
+    use_cache(settings.home, pipeline.device)
+    started = time.monotonic()
+    try:
+        pipeline.compile(specify(preset), compiler)
+    except CompilerUnavailable as error:
+        if settings.compile == "on":
+            raise
+        log.warning("%s It runs without, which is slower: %r", error.message, error.__cause__)
+        return
+    log.info("compiled the transformer's blocks in %.0f s", time.monotonic() - started)
+
+
 def why_not_on_gpu(preset: str, settings: Settings) -> str | None:
     """Why the chosen device cannot run the prepared weights of a preset; None when it can.
 
@@ -120,7 +153,8 @@ class Runner:
 
         Raises:
             WeightsMissing, WeightsCorrupt: there are no good prepared weights.
-            DeviceUnavailable, AttentionUnavailable: the settings do not fit this machine.
+            DeviceUnavailable, AttentionUnavailable, CompilerUnavailable: the settings do not fit
+                this machine.
             DeviceTooSmall: its free memory holds none of the prepared weights.
         """
         device = choose_device(settings.device)
@@ -138,7 +172,13 @@ class Runner:
             on_progress=on_loading,
         )
         prompts = PromptCache.of(model, settings)
-        return cls(InfiniteTalkPipeline(model, settings.attention, prompts), weights, settings)
+        attention = deployed_attention(
+            preset, model.transformer.config, settings, device, model.transformer.dtype
+        )
+        pipeline = InfiniteTalkPipeline(model, attention, prompts)
+        if is_compiling(settings.compile, device):
+            compile_pipeline(pipeline, preset, settings)
+        return cls(pipeline, weights, settings)
 
     @property
     def preset(self) -> str:

@@ -64,3 +64,13 @@ def make_track(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def no_kernel_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compilers are told no place, as in a new process; told one, they forget it after."""
+    from infinitetalk.compile_cache import VARIABLES
+
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, "for the sake of being forgotten")
+        monkeypatch.delenv(variable)

@@ -14,13 +14,7 @@ from tests.jobs.volumes import tree
 
 CPU = torch.device("cpu")
 
-
-@pytest.fixture(autouse=True)
-def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a new process; what is set meanwhile is gone with the test."""
-    for variable in VARIABLES:
-        monkeypatch.setenv(variable, "for the sake of being forgotten")
-        monkeypatch.delenv(variable)
+pytestmark = pytest.mark.usefixtures("no_kernel_folders")
 
 
 def fill(folder: Path) -> None:
@@ -88,3 +82,12 @@ def test_an_archive_reaches_nothing_outside_its_folder(tmp_path: Path) -> None:
     with pytest.raises(tarfile.OutsideDestinationError):
         unpack(archive, tmp_path / "inside")
     assert not (tmp_path / "outside").exists()
+
+
+def test_a_folder_that_cannot_be_written_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    use_cache(tmp_path / "file", CPU)
+    assert not VARIABLES.keys() & os.environ.keys()
+    assert "compiled kernels are not kept" in caplog.text

@@ -23,7 +23,8 @@ ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "REA
 # (`infinitetalk.__version__`) is open to all.
 BASE = {"errors", "config", "spec", "progress"}
 PARTS = {"media", "models", "sampling", "weights", "speech", "conditioning", "prompt_cache"}
-ENGINE = BASE | PARTS | {"pipeline", "checkpoint", "jobfolder", "runner"}
+KERNELS = {"compile_cache", "deployed_attention"}
+ENGINE = BASE | PARTS | KERNELS | {"pipeline", "checkpoint", "jobfolder", "runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
@@ -38,14 +39,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conditioning": BASE | {"media", "models", "sampling", "speech"},
     "prompt_cache": BASE | {"models", "weights"},
     "pipeline": BASE | PARTS,
+    "compile_cache": set(),
+    "deployed_attention": BASE | {"media", "models", "conditioning", "compile_cache"},
     "checkpoint": BASE | {"media"},
     "jobfolder": BASE | {"media"},
     "runner": ENGINE - {"runner"},
     "preset_choice": BASE | {"weights"},
     "jobs": BASE | {"jobfolder", "media", "runner"},
     "serving": BASE | {"jobfolder", "media", "weights", "preset_choice", "jobs"},
-    "compile_cache": BASE,
-    "acceptance": ENGINE | {"compile_cache"},
+    "acceptance": ENGINE,
     "bento": {"config", "errors"},
     "fleet": BASE
     | {"acceptance", "compile_cache", "runner", "jobs", "serving", "weights", "media", "cli"},

@@ -22,8 +22,9 @@ EXTRAS = PROJECT["optional-dependencies"]
 LOCKS = ("cpu", "image")
 # PyTorch of the image wants a setuptools below 82.
 DIFFERENT = {"setuptools"}
-# Imported where they happen to be, or where a host brings them; the last two are modal's.
-NOT_OURS = {"flash_attn", "sageattention", "infinitetalk", "aiohttp", "grpclib"}
+# Imported where they happen to be, or where a host brings them; triton comes with torch for GPUs,
+# the last two with modal.
+NOT_OURS = {"flash_attn", "sageattention", "infinitetalk", "triton", "aiohttp", "grpclib"}
 
 
 def wanted(*extras: str) -> list[Requirement]:

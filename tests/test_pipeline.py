@@ -11,7 +11,12 @@ import torch
 from torch import Tensor
 
 from infinitetalk.conditioning import Conditioner, Heard, Picture, Texts
-from infinitetalk.errors import AttentionUnavailable, Canceled, GenerationDiverged
+from infinitetalk.errors import (
+    AttentionUnavailable,
+    Canceled,
+    CompilerUnavailable,
+    GenerationDiverged,
+)
 from infinitetalk.media.audio import SpeechFile
 from infinitetalk.models.attention import Attention, sdpa
 from infinitetalk.pipeline import (
@@ -285,6 +290,55 @@ def test_the_consumer_of_the_windows_keeps_its_own_grad_mode(
     for _ in windows:
         assert not torch.is_inference_mode_enabled()
         assert torch.is_grad_enabled()
+
+
+@pytest.fixture
+def forgetful() -> Iterator[None]:
+    """What is compiled in a test is not there in the next."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("forgetful")
+@pytest.mark.parametrize("count", [1, 2], ids=["one voice", "two voices"])
+def test_a_compiled_pipeline_compiles_nothing_in_a_job(
+    load_tiny: Callable[[], Model], voices: Voices, count: int
+) -> None:
+    """Over windows, steps and branches, at whatever size the picture has."""
+    compiled: list[int] = []
+
+    def compiler(graph: torch.fx.GraphModule, _: object) -> Callable[..., Any]:
+        compiled.append(1)
+        return graph.forward
+
+    spec, model = wish(audio_guidance=2.0), load_tiny()
+    expected = video(render(model, voices(count), spec))
+    InfiniteTalkPipeline(model).compile(spec, compiler)
+    assert len(compiled) == model.manifest.speakers == 2
+    found = video(render(model, voices(count), spec))
+    assert np.abs(found.astype(int) - expected).mean() < 1  # GELU is rounded differently
+    wide = Picture(PICTURE[:40])
+    plan = WindowPlan(FRAMES, spec.window, spec.motion_frames)
+    options: dict[str, Any] = {"on_progress": lambda _: None, "canceling": lambda: False}
+    *_, last = InfiniteTalkPipeline(model).render(spec, wide, voices(count), plan, **options)
+    assert last.frames.shape[1:3] != expected.shape[1:3]
+    assert len(compiled) == 2
+
+
+def no_compiler(*_: object) -> Callable[..., Any]:
+    raise RuntimeError("no compiler")
+
+
+@pytest.mark.usefixtures("forgetful")
+def test_where_there_is_no_compiler_the_pipeline_runs_as_before(
+    load_tiny: Callable[[], Model], voices: Voices
+) -> None:
+    model = load_tiny()
+    expected = video(render(model, voices()))
+    with pytest.raises(CompilerUnavailable):
+        InfiniteTalkPipeline(model).compile(wish(), no_compiler)
+    assert np.array_equal(video(render(model, voices())), expected)
 
 
 def test_broken_weights_are_a_typed_error(load_tiny: Callable[[], Model], voices: Voices) -> None:

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
         print(json.dumps(asdict(choose_preset(settings, why_not_on_gpu))))
         return 0
-    rows = [*_software(), *_devices(), *_weights(settings), *_ffmpeg(), *_disk(settings)]
+    rows = [*_software(), *_devices(settings), *_weights(settings), *_ffmpeg(), *_disk(settings)]
     rows += _memory(settings)
     table = Table("what", "state", "detail", title=f"infinitetalk {__version__}")
     for what, state, detail in rows:
@@ -59,10 +59,12 @@ def _software() -> Iterator[Row]:
     yield "torch", "ok", torch.__version__
 
 
-def _devices() -> Iterator[Row]:
+def _devices(settings: Settings) -> Iterator[Row]:
     import torch
 
+    from infinitetalk.deployed_attention import choices_file
     from infinitetalk.models.attention import BACKENDS, unavailable_reason
+    from infinitetalk.models.attention_choice import read_choices
 
     names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     for name in names:
@@ -75,6 +77,9 @@ def _devices() -> Iterator[Row]:
             "ok" if reason is None else "missing",
             reason or f"on {device}",
         )
+    if device.type == "cuda":
+        for case, choice in read_choices(choices_file(settings, device)).items():
+            yield "attention auto", "ok", f"{case}: {choice}"
 
 
 def _device_detail(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from infinitetalk.errors import (
     AttentionUnavailable,
+    CompilerUnavailable,
     DeviceTooSmall,
     DeviceUnavailable,
     InvalidSetting,
@@ -19,8 +20,8 @@ from infinitetalk.jobs.database import Database
 CANNOT_START = frozenset(
     kind.code
     for kind in (
-        *(DeviceUnavailable, DeviceTooSmall, AttentionUnavailable, InvalidSetting),
-        *(WeightsMissing, WeightsCorrupt),
+        *(DeviceUnavailable, DeviceTooSmall, AttentionUnavailable, CompilerUnavailable),
+        *(InvalidSetting, WeightsMissing, WeightsCorrupt),
     )
 )
 """What an engine dies of again and again, until somebody changes the deployment."""

@@ -27,6 +27,7 @@ from infinitetalk.errors import (
 from infinitetalk.jobfolder import JobFolder
 from infinitetalk.jobs import journal
 from infinitetalk.jobs.blobs import BlobStore
+from infinitetalk.jobs.engines import Loaded
 from infinitetalk.jobs.model import (
     Clock,
     Job,
@@ -65,19 +66,11 @@ class Rendering(Protocol):
     def windows(self) -> int: ...
 
 
-class Renderer(Protocol):
+class Renderer(Loaded, Protocol):
     """A loaded model; `runner.Runner` is the one there is."""
 
     @property
     def preset(self) -> str: ...
-    @property
-    def resolutions(self) -> tuple[str, ...]: ...
-    @property
-    def speakers(self) -> int: ...
-    @property
-    def attention(self) -> str: ...
-    @property
-    def gpu(self) -> str | None: ...
 
     def run(
         self,

@@ -48,8 +48,32 @@ def sage(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return function(q, k, v.to(q.dtype), tensor_layout="NHD")
 
 
-BACKENDS: Mapping[str, Attention] = {"sdpa": sdpa, "cudnn": cudnn, "flash": flash, "sage": sage}
-_PACKAGES = {"flash": "flash_attn", "sage": "sageattention"}
+def eight_bit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Our 8-bit kernel (attention8.py): not exact; a compiler sees one operator."""
+    return _eight_bit(q, k, v)
+
+
+@torch.library.custom_op("infinitetalk::eight_bit_attention", mutates_args=())
+def _eight_bit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    function: Attention = importlib.import_module("infinitetalk.models.attention8").attention
+    return function(q, k, v)
+
+
+@_eight_bit.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return q.new_empty(q.shape)
+
+
+BACKENDS: Mapping[str, Attention] = {
+    "sdpa": sdpa,
+    "cudnn": cudnn,
+    "flash": flash,
+    "sage": sage,
+    "eight_bit": eight_bit,
+}
+_PACKAGES = {"flash": "flash_attn", "sage": "sageattention", "eight_bit": "triton"}
+EIGHT_BIT_HEADS = (64, 128)  # sizes that its kernels are written for
+_CAPABILITIES = {"eight_bit": (8, 9)}  # the first GPUs that multiply 8-bit floating point
 
 
 def unavailable_reason(name: str, device: torch.device) -> str | None:
@@ -65,6 +89,9 @@ def unavailable_reason(name: str, device: torch.device) -> str | None:
         return f"the package {package} is not installed"
     if name == "cudnn" and not torch.backends.cudnn.is_available():
         return "this torch has no cuDNN"
+    needed = _CAPABILITIES.get(name)
+    if needed is not None and torch.cuda.get_device_capability(device) < needed:
+        return f"needs a GPU of compute capability {needed[0]}.{needed[1]}"
     return None
 
 
@@ -102,8 +129,12 @@ def rotary_grid(grid: tuple[int, int, int], head_dim: int, device: torch.device)
 
 
 def rotate(x: Tensor, table: RotaryTable) -> Tensor:
-    """Rotate interleaved pairs of x (b n h d) by the angles of each token, in float32."""
-    cos, sin = (part.unsqueeze(-2) for part in table)  # one angle for all heads
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1)
-    return turned.flatten(-2).to(x.dtype)
+    """Rotate interleaved pairs of x (b n h d) by the angles of each token, in float32.
+
+    Each value is written with its partner in the pair: compiled, that is one pass over x.
+    """
+    cos, sin = (part.repeat_interleave(2, -1).unsqueeze(-2) for part in table)  # for all heads
+    sign = torch.arange(x.shape[-1], device=x.device) % 2 * 2 - 1
+    values = x.float()
+    partners = values.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return (values * cos + partners * (sin * sign)).to(x.dtype)

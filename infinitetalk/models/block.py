@@ -8,6 +8,7 @@ Axes: b batch, n tokens, m key tokens, s tokens of the first frame, t latent fra
 d width (of a head where h stands beside it), p persons, k audio tokens of one latent frame.
 """
 
+from math import pi
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,8 @@ SPEAKER_SPAN = 4.0  # rotary positions of a speaker's pixels: 4 wide,
 SPEAKER_STARTS = (0.0, 20.0)  # one speaker from 0, the other from 20,
 BACKGROUND_POSITION = 12.0  # everything else between the two;
 SPEAKER_KEY_POSITIONS = (2.0, 22.0)  # the voices sit in the middle of their speaker's range.
+
+GELU_SLOPE, GELU_CUBE = 2 * (2 / pi) ** 0.5, 0.044715  # Hendrycks and Gimpel, arXiv 1606.08415
 
 
 class KeyValue(NamedTuple):
@@ -40,6 +43,16 @@ def layer_norm(x: Tensor, eps: float, affine: nn.LayerNorm | None = None) -> Ten
     if affine is None:
         return F.layer_norm(x.float(), x.shape[-1:], eps=eps)
     return F.layer_norm(x.float(), x.shape[-1:], affine.weight.float(), affine.bias.float(), eps)
+
+
+class Gelu(nn.Module):
+    """GELU by its tanh approximation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            return F.gelu(x, approximate="tanh")
+        y = x.float()  # (1 + tanh u) / 2 is sigmoid 2u, and that a compiled kernel does quickly
+        return (y * torch.sigmoid(GELU_SLOPE * (y + GELU_CUBE * y**3))).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -63,9 +76,7 @@ class SelfAttention(nn.Module):
         super().__init__()
         dim = config.dim
         self.heads = config.heads
-        self.q = nn.Linear(dim, dim)
-        self.k = nn.Linear(dim, dim)
-        self.v = nn.Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
         self.o = nn.Linear(dim, dim)
         self.norm_q = RMSNorm(dim, config.eps)
         self.norm_k = RMSNorm(dim, config.eps)
@@ -74,7 +85,8 @@ class SelfAttention(nn.Module):
         self, x: Tensor, rotary: RotaryTable, attention: Attention, regions: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """b n d -> b n d, and the region map b 3 n when regions are given."""
-        q, k, v = self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x)
+        q, k, v = self.qkv(x).chunk(3, -1)
+        q, k = self.norm_q(q), self.norm_k(k)
         q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))
         q, k = rotate(q, rotary), rotate(k, rotary)
         out = self.o(attention(q, k, v).flatten(2))
@@ -192,7 +204,7 @@ class Block(nn.Module):
         self.norm_x = nn.LayerNorm(dim, eps=config.eps)
         self.audio_cross_attn = AudioCrossAttention(config)
         self.ffn = nn.Sequential(
-            nn.Linear(dim, config.ffn_dim), nn.GELU("tanh"), nn.Linear(config.ffn_dim, dim)
+            nn.Linear(dim, config.ffn_dim), Gelu(), nn.Linear(config.ffn_dim, dim)
         )
 
     def forward(

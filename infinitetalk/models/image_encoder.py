@@ -50,8 +50,12 @@ class ImageEncoder(nn.Module):
         tower = getattr(self.net, "vision_model", self.net)
         tower.post_layernorm = nn.Identity()
         # not in any file, so it must be real even when the module is built without memory
-        tokens = (config.image_size // config.patch) ** 2 + 1
-        tower.embeddings.position_ids = torch.arange(tokens, device="cpu")[None]
+        tower.embeddings.position_ids = torch.arange(self.tokens, device="cpu")[None]
+
+    @property
+    def tokens(self) -> int:
+        """Of a frame: its patches and the class token."""
+        return (self.config.image_size // self.config.patch) ** 2 + 1
 
     def preprocess(self, frame: Tensor) -> Tensor:
         """Frame b 3 h w in [-1, 1], already cut to its bucket, to the tower's input.

@@ -1,6 +1,7 @@
 """The InfiniteTalk transformer: Wan2.1-I2V's video DiT with an audio attention in every block.
 
-Parameters carry the original checkpoint's names. What does not change over the denoising steps
+Parameters carry the original checkpoint's names, but query, key and value of the self-attention are
+one layer, `qkv`. What does not change over the denoising steps
 (keys and values of text, image and audio, the rotary table, the condition latent) is computed once
 into a `Conditioning`; a forward then only reads it.
 
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from infinitetalk.models.attention import Attention, RotaryTable, rotary_grid
 from infinitetalk.models.audio_projection import AudioProjection
 from infinitetalk.models.block import Block, Keys, layer_norm
+from infinitetalk.models.compiled import Compiler, RunBlock, compiled, run_block
 from infinitetalk.models.transformer_config import TransformerConfig
 
 
@@ -125,10 +127,46 @@ class InfiniteTalkTransformer(nn.Module):
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.head = Head(config)
+        self._run_block: RunBlock = run_block
 
     @property
     def dtype(self) -> torch.dtype:
         return self.patch_embedding.weight.dtype
+
+    # -- once per process ------------------------------------------------------------------------
+
+    def compile_blocks(self, compiler: Compiler = "inductor") -> None:
+        """Run the blocks as compiled graphs from now on; see `compiled`."""
+        self._run_block = compiled(compiler)
+
+    def run_eagerly(self) -> None:
+        """Run the blocks as they are written; how it begins."""
+        self._run_block = run_block
+
+    def warm_up(
+        self, latent: Sequence[int], image_tokens: int, voices: int, attention: Attention
+    ) -> None:
+        """Run one block on a latent of size (t, h, w), so that what it takes is compiled."""
+        config, block = self.config, self._blocks()[0]
+        device = self.patch_embedding.weight.device
+        grid = self.token_grid(latent)
+        frames, tokens = grid[0], grid[0] * grid[1] * grid[2]
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(1, *shape, dtype=self.dtype, device=device)
+
+        speech = zeros(voices, frames, config.audio_tokens, config.audio_token_dim)
+        self._run_block(
+            block,
+            zeros(tokens, config.dim),
+            zeros(6, config.dim).float(),
+            self.rotary(latent),
+            block.cross_attn.text_keys(zeros(config.text_tokens, config.dim)),
+            block.cross_attn.image_keys(zeros(image_tokens, config.dim)),
+            block.audio_cross_attn.audio_keys(speech),
+            None if voices == 1 else torch.zeros(3, tokens // frames, device=device),
+            attention,
+        )
 
     # -- once per job or window -----------------------------------------------------------------
 
@@ -182,17 +220,17 @@ class InfiniteTalkTransformer(nn.Module):
     def embed(self, latent: Tensor, condition: Tensor) -> Tensor:
         """Noisy latent and condition latent to tokens b n d."""
         x = torch.cat((latent, condition.to(latent.dtype)), dim=1).to(self.dtype)
-        return self.patch_embedding(x).flatten(2).transpose(1, 2)
+        patches = self.patch_embedding(x).flatten(2)
+        return patches.transpose(1, 2).contiguous()  # the blocks would keep whatever layout it has
 
     def run_blocks(
         self, tokens: Tensor, time: Tensor, conditioning: Conditioning, attention: Attention
     ) -> Tensor:
         """All blocks: b n d -> b n d."""
-        c = conditioning
+        c, run = conditioning, self._run_block
         for i, block in enumerate(self._blocks()):
-            tokens = block(
-                tokens, time, c.rotary, c.text[i], c.image[i], c.audio[i], c.regions, attention
-            )
+            keys = c.text[i], c.image[i], c.audio[i]
+            tokens = run(block, tokens, time, c.rotary, *keys, c.regions, attention)
         return tokens
 
     def unembed(self, tokens: Tensor, time: Tensor, latent: Sequence[int]) -> Tensor:

@@ -33,23 +33,35 @@ SCALE = "_scale"
 class Source:
     """Where a module's tensor is in the original file."""
 
-    key: str
+    keys: tuple[str, ...]  # of several tensors of one shape the rows follow each other
     third: int | None = None  # 0, 1, 2: the q, k or v rows of a fused tensor
     leading_ones: int = 0  # axes of size 1 that only the file has
 
     def shape(self, original: Shape) -> Shape:
-        """Shape of what this source takes out of a tensor of shape `original`; () if it cannot."""
+        """Shape of the module's tensor if those of the file are `original`; () if they cannot."""
+        if not original:
+            return ()
+        if len(self.keys) > 1:
+            return (original[0] * len(self.keys), *original[1:])
         if self.third is not None:
-            is_fused = bool(original) and original[0] % 3 == 0
-            return (original[0] // 3, *original[1:]) if is_fused else ()
+            return (original[0] // 3, *original[1:]) if original[0] % 3 == 0 else ()
         ones = self.leading_ones
         return original[ones:] if original[:ones] == (1,) * ones else ()
 
-    def take(self, original: Tensor) -> Tensor:
-        """The module's tensor (a view)."""
+    def take(self, originals: Sequence[Tensor]) -> Tensor:
+        """The module's tensor: a view where it comes from one."""
+        if len(self.keys) > 1:
+            return torch.cat(list(originals))
+        (original,) = originals
         if self.third is not None:
             return original.chunk(3)[self.third]
         return original.reshape(self.shape(tuple(original.shape)))
+
+    def give(self, tensor: Tensor) -> dict[str, Tensor]:
+        """The file's tensors from the module's (views), where the file has them whole."""
+        if len(self.keys) > 1:
+            return dict(zip(self.keys, tensor.chunk(len(self.keys)), strict=True))
+        return {self.keys[0]: tensor.reshape((1,) * self.leading_ones + tensor.shape)}
 
 
 Rules = Sequence[tuple[str, str]]
@@ -62,7 +74,9 @@ def _rename(name: str, rules: Rules) -> str:
 
 
 def _transformer_source(_: TransformerConfig, name: str) -> Source:
-    return Source(name)
+    """Query, key and value of the self-attention are one layer here and three in the file."""
+    fused = re.fullmatch(r"(.*\.self_attn\.)qkv(\..*)", name)
+    return Source(tuple(f"{fused[1]}{part}{fused[2]}" for part in "qkv") if fused else (name,))
 
 
 _VAE_RULES: Rules = (
@@ -95,7 +109,7 @@ def _vae_source(config: VAEConfig, name: str) -> Source:
         return f"upsamples.{level * level_length + within}"
 
     name = _rename(name, _VAE_RULES)
-    return Source(re.sub(r"up_blocks\.(\d+)\.(resnets|upsamplers)\.(\d+)", flat, name))
+    return Source((re.sub(r"up_blocks\.(\d+)\.(resnets|upsamplers)\.(\d+)", flat, name),))
 
 
 _TEXT_RULES: Rules = (
@@ -113,7 +127,7 @@ _TEXT_RULES: Rules = (
 
 
 def _text_source(_: TextEncoderConfig, name: str) -> Source:
-    return Source(_rename(name, _TEXT_RULES))
+    return Source((_rename(name, _TEXT_RULES),))
 
 
 _IMAGE_RULES: Rules = (
@@ -135,7 +149,7 @@ def _image_source(_: ImageEncoderConfig, name: str) -> Source:
     part = re.search(r"self_attn\.([qkv])_proj", name)
     third = "qkv".index(part[1]) if part else None
     ones = 2 if "class_embedding" in name else int("position_embedding" in name)
-    return Source(_rename(name, _IMAGE_RULES), third, leading_ones=ones)
+    return Source((_rename(name, _IMAGE_RULES),), third, leading_ones=ones)
 
 
 _AUDIO_RULES: Rules = (
@@ -147,7 +161,7 @@ _AUDIO_RULES: Rules = (
 
 
 def _audio_source(_: AudioEncoderConfig, name: str) -> Source:
-    return Source(_rename(name, _AUDIO_RULES))
+    return Source((_rename(name, _AUDIO_RULES),))
 
 
 def _audio_keys(key: str) -> str:
@@ -224,7 +238,7 @@ def build(
         module
         for module, layer in network.named_modules()
         if isinstance(layer, nn.Linear)
-        and component.source(config, f"{module}.weight").key in float8
+        and all(key in float8 for key in component.source(config, f"{module}.weight").keys)
     }
     quantize_linears(network, linears, kernel)
     return network.eval().requires_grad_(False)
@@ -239,7 +253,7 @@ def sources(name: str, config: Any, network: nn.Module) -> dict[str, Source]:
 def _source(source: Callable[[Any, str], Source], config: Any, target: str) -> Source:
     if is_scale(target):
         weight = source(config, target.removesuffix(SCALE))
-        return replace(weight, key=weight.key + SCALE)
+        return replace(weight, keys=tuple(key + SCALE for key in weight.keys))
     return source(config, re.sub(r"\.weight_float8$", ".weight", target))
 
 
@@ -259,14 +273,14 @@ def fit(name: str, config: Any, shapes: Mapping[str, Shape]) -> Fit:
     available = {component.canonical(key): shape for key, shape in shapes.items()}
     network = build(name, config, "meta", float8=float8_keys(available))
     wanted, places = network.state_dict(), sources(name, config, network)
-    needed = {source.key for source in places.values()}
+    needed = {key for source in places.values() for key in source.keys}
     leftover = available.keys() - needed
     unused = {key for key in leftover if re.fullmatch(component.unused(config), key)}
     wrong = {
-        f"{source.key} is {list(available[source.key])}"
+        f"{key} is {list(available[key])}"
         for target, source in places.items()
-        if source.key in available
-        and source.shape(available[source.key]) != tuple(wanted[target].shape)
+        for key in source.keys
+        if key in available and source.shape(available[key]) != tuple(wanted[target].shape)
     }
     rows = (needed - available.keys(), leftover - unused, wrong, unused)
     return Fit(*(tuple(sorted(row)) for row in rows))
@@ -291,17 +305,25 @@ def from_original(name: str, config: Any, weights: Mapping[str, Tensor]) -> dict
     """
     require_fit(name, config, {key: tuple(tensor.shape) for key, tensor in weights.items()})
     network = build(name, config, "meta", float8=float8_keys(weights))
-    return arrange(name, config, network, weights)
+    return arrange(name, config, network, dict(weights))
 
 
 def arrange(
-    name: str, config: Any, network: nn.Module, weights: Mapping[str, Tensor]
+    name: str, config: Any, network: nn.Module, weights: dict[str, Tensor]
 ) -> dict[str, Tensor]:
-    """The state dict of a network from tensors that fit it."""
+    """The state dict of a network from tensors that fit it.
+
+    Tensors that become part of a larger one leave `weights`, so that none is held twice.
+    """
     canonical = COMPONENTS[name].canonical
-    available = {canonical(key): tensor for key, tensor in weights.items()}
-    places = sources(name, config, network).items()
-    return {target: source.take(available[source.key]) for target, source in places}
+    names = {canonical(key): key for key in weights}
+
+    def take(source: Source) -> Tensor:
+        keys = [names[key] for key in source.keys]
+        get = weights.pop if len(keys) > 1 else weights.__getitem__
+        return source.take([get(key) for key in keys])
+
+    return {target: take(source) for target, source in sources(name, config, network).items()}
 
 
 def to_original(name: str, config: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -311,9 +333,9 @@ def to_original(name: str, config: Any, state: Mapping[str, Tensor]) -> dict[str
     for target, tensor in state.items():
         source = _source(COMPONENTS[name].source, config, target)
         if source.third is not None:
-            thirds.setdefault(source.key, {})[source.third] = tensor
+            thirds.setdefault(source.keys[0], {})[source.third] = tensor
         else:
-            original[source.key] = tensor.reshape((1,) * source.leading_ones + tensor.shape)
+            original |= source.give(tensor)
     for key, parts in thirds.items():
         original[key] = torch.cat([parts[i] for i in range(3)])
     return original

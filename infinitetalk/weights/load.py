@@ -187,6 +187,8 @@ def load_component(
         on_bytes=_counting(name, entries, on_progress),
     )
     network.load_state_dict(arrange(name, config, network, weights), strict=True, assign=True)
+    if placement.device.type == "cuda":
+        torch.cuda.empty_cache()  # pieces of fused layers, in sizes that nothing else has
     return network.to(placement.device)  # buffers that no file holds
 
 

@@ -176,4 +176,4 @@ def _repeated(keys: Iterable[str]) -> list[str]:
 def _needed_keys(name: str, config: Any) -> list[str]:
     """In the order of the network's modules."""
     places = sources(name, config, build(name, config, "meta"))
-    return list(dict.fromkeys(source.key for source in places.values()))
+    return list(dict.fromkeys(key for source in places.values() for key in source.keys))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from modal.exception import ServiceError
 
-from infinitetalk.compile_cache import VARIABLES, cache_name, use_cache
+from infinitetalk.compile_cache import cache_name, use_cache
 from infinitetalk.fleet.compiled import restore_compiled, save_compiled
 from tests.jobs.fleet_containers import Containers
 from tests.jobs.volumes import Moments, Watched, tree
@@ -16,13 +16,7 @@ from tests.modal_control_plane.plane import ControlPlane
 
 CPU = torch.device("cpu")
 
-
-@pytest.fixture(autouse=True)
-def unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a new process; what is set meanwhile is gone with the test."""
-    for variable in VARIABLES:
-        monkeypatch.setenv(variable, "for the sake of being forgotten")
-        monkeypatch.delenv(variable)
+pytestmark = pytest.mark.usefixtures("no_kernel_folders")
 
 
 @pytest.fixture
@@ -32,7 +26,7 @@ def caches(containers: Containers) -> modal.Volume:
 
 def compile_in(home: Path) -> Path:
     folder = use_cache(home, CPU)
-    (folder / "inductor/aa").mkdir(parents=True)
+    (folder / "inductor/aa").mkdir()
     (folder / "inductor/aa/kernel.py").write_text("a kernel")
     return folder
 

@@ -3,11 +3,13 @@ import importlib.util
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from infinitetalk.errors import AttentionUnavailable
 from infinitetalk.models.attention import (
     BACKENDS,
     attention_backend,
+    eight_bit,
     rotary_grid,
     rotary_table,
     rotate,
@@ -60,6 +62,14 @@ def test_choosing_and_running_a_backend_touches_no_global_switch() -> None:
         if unavailable_reason(name, CPU) is None:
             attention_backend(name, CPU)(Q, K, V)
     assert switches() == before
+
+
+def test_a_compiler_knows_the_shape_of_the_8_bit_result_and_nothing_else() -> None:
+    with FakeTensorMode():
+        q, kv = torch.empty(1, 7, 2, 64), torch.empty(1, 9, 2, 64)
+        result = eight_bit(q, kv, kv)
+    assert result.shape == q.shape
+    assert result.is_contiguous()
 
 
 def scores(q: Tensor, k: Tensor, q_at: float, k_at: float) -> Tensor:

@@ -9,11 +9,20 @@ from torch import Tensor
 
 from infinitetalk.errors import WeightsCorrupt
 from infinitetalk.models.audio_encoder import AudioEncoderConfig
+from infinitetalk.models.float8 import FLOAT8
 from infinitetalk.models.image_encoder import ImageEncoderConfig
 from infinitetalk.models.text_encoder import TextEncoderConfig
 from infinitetalk.models.transformer_config import TransformerConfig
 from infinitetalk.models.vae import VAEConfig
-from infinitetalk.weights.convert import COMPONENTS, build, fit, from_original, to_original
+from infinitetalk.weights.convert import (
+    COMPONENTS,
+    arrange,
+    build,
+    fit,
+    from_original,
+    to_original,
+)
+from infinitetalk.weights.quantize import quantized
 
 
 def transformer(layers: int = 2, heads: int = 2) -> TransformerConfig:
@@ -38,6 +47,7 @@ def image(layers: int) -> ImageEncoderConfig:
     return ImageEncoderConfig(dim=12, mlp_ratio=2, heads=3, layers=layers, patch=7, image_size=28)
 
 
+Q = "blocks.0.self_attn.q.weight"
 SIZES = [
     ("transformer", transformer()),
     ("transformer", transformer(layers=1, heads=5)),
@@ -199,6 +209,49 @@ def test_fused_rows_are_query_key_and_value_in_that_order() -> None:
     state = from_original("image_encoder", config, file)
     parts = [t for part in "qkv" for k, t in state.items() if f"{part}_proj.weight" in k]
     assert torch.equal(torch.cat(parts), fused)
+
+
+def test_query_key_and_value_of_the_transformer_are_rows_of_one_layer() -> None:
+    config = transformer()
+    file = original("transformer", config)
+    state = from_original("transformer", config, file)
+    for kind in ("weight", "bias"):
+        parts = [file[f"blocks.1.self_attn.{part}.{kind}"] for part in "qkv"]
+        assert torch.equal(state[f"blocks.1.self_attn.qkv.{kind}"], torch.cat(parts))
+
+
+def test_in_8_bits_their_scales_follow_them() -> None:
+    config = transformer()
+    file = original("transformer", config)
+    for part in "qkv":
+        file |= quantized(f"blocks.0.self_attn.{part}.weight", file[Q.replace("q.", f"{part}.")])
+    state = from_original("transformer", config, file)
+    for stored, kind in ((FLOAT8, "weight_float8"), (torch.float32, "weight_scale")):
+        suffix = kind.replace("_float8", "")
+        parts = [file[f"blocks.0.self_attn.{part}.{suffix}"] for part in "qkv"]
+        assert state[f"blocks.0.self_attn.qkv.{kind}"].dtype == stored
+        assert torch.equal(
+            state[f"blocks.0.self_attn.qkv.{kind}"].float(), torch.cat(parts).float()
+        )
+
+
+def test_no_tensor_of_a_fused_layer_is_held_twice() -> None:
+    config = transformer()
+    weights = original("transformer", config)
+    network = build("transformer", config, "meta")
+    state = arrange("transformer", config, network, weights)
+    left = {key for key in weights if ".self_attn." in key and "norm" not in key}
+    assert left == {f"blocks.{i}.self_attn.o.{kind}" for i in (0, 1) for kind in ("weight", "bias")}
+    kept = {tensor.data_ptr() for tensor in weights.values()}
+    fused = {tensor.data_ptr() for key, tensor in state.items() if ".qkv." in key}
+    assert not kept & fused
+
+
+def test_a_part_of_another_shape_is_named_alone() -> None:
+    config = transformer()
+    shapes = {k: tuple(t.shape) for k, t in original("transformer", config).items()}
+    shapes[Q] = (12, 24)
+    assert fit("transformer", config, shapes).mismatched == (f"{Q} is [12, 24]",)
 
 
 def test_a_fit_reads_no_weights() -> None:
