@@ -4,7 +4,7 @@ Totals are the store's own, so they survive restarts and are the same on every w
 names of ours only: states, error codes, stages, slots.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from infinitetalk.jobs.engines import EngineState
 from infinitetalk.jobs.host import Host
 from infinitetalk.jobs.model import Status
+from infinitetalk.jobs.tally import Key
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 PREFIX = "infinitetalk_"
@@ -44,9 +45,10 @@ class _HostCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         counts = self._host.store.counts(Status.PENDING, Status.IN_PROGRESS)
-        yield self._ended()
-        yield self._stages()
-        yield from self._totals()
+        totals = self._host.totals()
+        yield _ended(totals)
+        yield _stages(totals)
+        yield from _sums(totals)
         yield _gauge("queue_depth", "Jobs that wait", counts[Status.PENDING])
         yield _gauge("jobs_running", "Jobs that are being rendered", counts[Status.IN_PROGRESS])
         age_s = self._host.queue.oldest_s()
@@ -55,30 +57,6 @@ class _HostCollector(Collector):
         yield _gauge("windows_per_minute", "Windows of videos finished in ten minutes", pace)
         yield _gauge("free_disk_bytes", "Free disk for jobs", self._host.blobs.free_bytes())
         yield self._engines()
-
-    def _ended(self) -> Metric:
-        family = CounterMetricFamily(
-            f"{PREFIX}jobs", "Jobs that have ended", labels=("outcome", "code")
-        )
-        for (what, kind), total in self._host.totals().items():
-            if what == "jobs":
-                outcome, _, code = kind.partition("/")
-                family.add_metric((outcome, code), total)
-        return family
-
-    def _stages(self) -> Metric:
-        family = CounterMetricFamily(
-            f"{PREFIX}stage_seconds", "Seconds in each stage of ended jobs", labels=("stage",)
-        )
-        for (what, kind), total in self._host.totals().items():
-            if what == "stage_seconds":
-                family.add_metric((kind,), total)
-        return family
-
-    def _totals(self) -> Iterable[Metric]:
-        found = self._host.totals()
-        for what, (name, meaning) in _TOTALS.items():
-            yield CounterMetricFamily(f"{PREFIX}{name}", meaning, value=found.get((what, ""), 0.0))
 
     def _windows_per_minute(self) -> float:
         """Of the videos that were finished lately."""
@@ -93,6 +71,32 @@ class _HostCollector(Collector):
         for engine in self._host.engines.all():
             family.add_metric((engine.slot,), engine.state is EngineState.READY)
         return family
+
+
+def _ended(totals: Mapping[Key, float]) -> Metric:
+    family = CounterMetricFamily(
+        f"{PREFIX}jobs", "Jobs that have ended", labels=("outcome", "code")
+    )
+    for (what, kind), total in totals.items():
+        if what == "jobs":
+            outcome, _, code = kind.partition("/")
+            family.add_metric((outcome, code), total)
+    return family
+
+
+def _stages(totals: Mapping[Key, float]) -> Metric:
+    family = CounterMetricFamily(
+        f"{PREFIX}stage_seconds", "Seconds in each stage of ended jobs", labels=("stage",)
+    )
+    for (what, kind), total in totals.items():
+        if what == "stage_seconds":
+            family.add_metric((kind,), total)
+    return family
+
+
+def _sums(totals: Mapping[Key, float]) -> Iterable[Metric]:
+    for what, (name, meaning) in _TOTALS.items():
+        yield CounterMetricFamily(f"{PREFIX}{name}", meaning, value=totals.get((what, ""), 0.0))
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:
