@@ -3,6 +3,8 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 DEMO := infinitetalk/demo/assets
 GOLDEN ?= tests/data
+# One more than there are processors, because tests wait for servers of theirs.
+WORKERS = $$(( $$(getconf _NPROCESSORS_ONLN) + 1 ))
 LOCK = uv pip compile --quiet --upgrade --python-version 3.11 --annotation-style line \
 	--excludes requirements/cuda.txt --no-emit-package torch --custom-compile-command "make lock"
 REVISION = $$(git describe --always --abbrev=40 --dirty)
@@ -23,8 +25,9 @@ demo: $(READY) ## render outputs/demo.mp4 from the bundled portrait and sentence
 serve: $(READY) ## serve on this machine, at http://localhost:3000
 	.venv/bin/bentoml serve
 
+# Files in their order: those with the fewest tests, which xdist would begin last, take longest.
 test: $(READY) ## run the tests
-	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(PYTHON) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(PYTHON) -m pytest -m slow

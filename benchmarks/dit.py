@@ -9,7 +9,7 @@ import gc
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from benchmarks.kernels import Kernel, blocks_breakdown, recorded_kernels
 from benchmarks.results import record
 from infinitetalk.models.attention import Attention, cudnn, sdpa
 from infinitetalk.models.float8 import float8_kernel, quantize_linears, quantize_rows
+from infinitetalk.models.row_ops import PLAIN
 from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer
 from infinitetalk.models.transformer_config import TransformerConfig
 
@@ -30,6 +31,13 @@ FRAMES = {"480p": 81, "720p": 81, "small": 9}
 SMALL = TransformerConfig(dim=128, ffn_dim=256, heads=2, layers=2)
 IMAGE_TOKENS = 257
 RUNS = 3
+
+WAYS: Mapping[str, Callable[[InfiniteTalkTransformer], None]] = {
+    "eager": InfiniteTalkTransformer.run_eagerly,
+    "compiled, plain rows": partial(InfiniteTalkTransformer.compile_blocks, ops=PLAIN),
+    "compiled": InfiniteTalkTransformer.compile_blocks,
+}
+"""How the blocks are run; the last is how the service does it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ def measure(config: TransformerConfig, weights: str, sizes: Sequence[str]) -> No
         with reported(f"{weights}, {size}"):
             ceiling = measure_ceiling(setup)
             is_first = size == sizes[0]
-            for row in time_forwards(setup, ceiling, is_eager_too=is_first):
+            for row in time_forwards(setup, ceiling, is_first=is_first):
                 forwards.append(row)  # what is measured stays when the next one fails
             if is_first:
                 record_parts(setup, ceiling)
@@ -157,18 +165,14 @@ def record_parts(setup: Setup, ceiling: Ceiling) -> None:
 # -- whole forwards ----------------------------------------------------------------------------
 
 
-def time_forwards(
-    setup: Setup, ceiling: Ceiling, *, is_eager_too: bool
-) -> Iterator[tuple[str, ...]]:
-    """A row eager if asked for, a row compiled; the network stays compiled."""
+def time_forwards(setup: Setup, ceiling: Ceiling, *, is_first: bool) -> Iterator[tuple[str, ...]]:
+    """A row for every way at the first size, for the last way at others; it stays compiled."""
     attention = best_attention()
     tokens = setup.conditioning.rotary[0].shape[0]
     truth = None
-    for blocks in ("eager", "compiled") if is_eager_too else ("compiled",):
-        if blocks == "eager":
-            setup.network.run_eagerly()
-        elif is_eager_too:  # else it is compiled already, for every size
-            setup.network.compile_blocks()
+    for blocks in WAYS if is_first else list(WAYS)[-1:]:
+        if is_first:  # at others the network is compiled already, for every size
+            WAYS[blocks](setup.network)
         before = _allocated()
         started = time.monotonic()
         result = setup.forward(attention)
@@ -184,7 +188,7 @@ def time_forwards(
             f"{first:.1f}",
             f"{spent:.3f}",
             f"{100 * ceiling.seconds / spent:.0f} %",
-            error if is_eager_too else "",
+            error if is_first else "",
             f"{_peak() - before:.1f}",
         )
         print("row:", *cells, flush=True)

@@ -1,16 +1,17 @@
-"""Does the engine give the same on a GPU, and what does one full-size forward cost as it stands?
+"""Does the engine give the same on a GPU, and do its steps leave the GPU alone?
 
 Renders a few windows of the bundled models on the GPU in float32 and bfloat16 with every attention
-backend there is, against the CPU in float32; then times one forward of the 14B transformer (random
-weights) at 640x640, 81 frames. Needs no ffmpeg.
+backend there is, against the CPU in float32; then looks for places where the denoising steps make
+the program wait for the GPU: none may, but the cancel check. Needs no ffmpeg.
 
-python -m benchmarks.gpu_check
+python -m benchmarks.gpu_check [--parts frames,waits]
 """
 
-import statistics
+import argparse
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,22 +23,30 @@ from benchmarks.results import record
 from infinitetalk.conditioning import Picture
 from infinitetalk.config import Settings
 from infinitetalk.media.audio import SpeechFile
-from infinitetalk.models.attention import BACKENDS, attention_backend, unavailable_reason
-from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer
-from infinitetalk.models.transformer_config import TransformerConfig
+from infinitetalk.models.attention import BACKENDS, unavailable_reason
 from infinitetalk.pipeline import InfiniteTalkPipeline
+from infinitetalk.progress import Progress, Stage
 from infinitetalk.sampling.windows import WindowPlan
-from infinitetalk.spec import specify
+from infinitetalk.spec import GenerationSpec, specify
 from infinitetalk.weights.load import load_model
 from infinitetalk.weights.locate import locate_weights
 from infinitetalk.weights.text_placement import TextPlacement
 
 ASSETS = Path(str(files("infinitetalk.demo") / "assets"))
-LATENT = (21, 80, 80)  # 640x640, 81 frames
-RUNS = 3
+STEPS = 4
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", default="frames,waits")
+    parts = parser.parse_args().parts.split(",")
+    if "frames" in parts:
+        record_frames()
+    if "waits" in parts:
+        record_waits()
+
+
+def record_frames() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     rows = [row for preset in ("tiny", "demo") for row in compare_frames(preset)]
@@ -46,8 +55,12 @@ def main() -> None:
         "61 frames, 2 windows, audio guidance 2. PSNR over all pixels, and the largest difference."
     )
     record("The same frames on a GPU", header, rows, note)
-    note = "Median of 3 after a warm-up, CUDA events. Eager, nothing fused: the start of issue 6."
-    record("One forward of the 14B transformer", ("attention", "seconds"), time_forward(), note)
+
+
+def record_waits() -> None:
+    header = ("preset", "forwards", "weights", "blocks", "attention", "waits")
+    note = f"From the first cancel check to the last, {STEPS} steps, guided twice."
+    record("Waiting for the GPU in the steps", header, list(find_waits()), note)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +102,40 @@ def usable_backends() -> list[str]:
 
 def render(preset: str, device: str, how: Variant) -> np.ndarray:
     """Frames of two windows, f h w 3."""
+    spec = specify(preset, steps=STEPS, audio_guidance=2.0)
+    return frames_of(loaded(preset, device, how), spec, Watch())
+
+
+def loaded(preset: str, device: str, how: Variant) -> InfiniteTalkPipeline:
     with tempfile.TemporaryDirectory() as home:
         (folder,) = locate_weights(preset, Settings(home=Path(home), precision=how.precision))
         place = torch.device(device)
         model = load_model(folder, place, how.dtype, text_encoder=how.text_encoder)
-    pipeline = InfiniteTalkPipeline(model, how.attention)
+    return InfiniteTalkPipeline(model, how.attention)
+
+
+class Watch:
+    """What a rendering tells and asks, and does nothing about."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """It goes on."""
+
+    def canceling(self) -> bool:
+        return False
+
+
+def frames_of(pipeline: InfiniteTalkPipeline, spec: GenerationSpec, watch: Watch) -> np.ndarray:
+    """Frames of two windows of the bundled portrait, f h w 3."""
     with Image.open(ASSETS / "portrait.png") as image:
         scene = Picture(np.array(image.convert("RGB")))
     with tempfile.TemporaryDirectory() as home, SpeechFile(speech(Path(home))) as voice:
         windows = pipeline.render(
-            specify(preset, steps=4, audio_guidance=2.0),
+            spec,
             scene,
             [voice],
             WindowPlan(61, 33, 5),
-            on_progress=lambda _: None,
-            canceling=lambda: False,
+            on_progress=watch.on_progress,
+            canceling=watch.canceling,
         )
         return np.concatenate([window.frames for window in windows])
 
@@ -117,42 +149,57 @@ def speech(folder: Path) -> Path:
     return folder / "speech.wav"
 
 
-@torch.inference_mode()
-def time_forward() -> list[tuple[str, str]]:
-    """Seconds of a forward with every backend, and the peak memory."""
-    torch.set_default_dtype(torch.bfloat16)
-    with torch.device("cuda"):
-        network = InfiniteTalkTransformer(TransformerConfig()).eval()
-    torch.set_default_dtype(torch.float32)
-    with torch.device("cuda"):
-        conditioning = Conditioning(
-            torch.randn(1, 20, *LATENT),
-            network.rotary(LATENT),
-            network.text_keys(torch.randn(1, 40, 4096)),
-            network.image_keys(torch.randn(1, 257, 1280)),
-            network.audio_keys(torch.randn(1, 1, 81, 5, 12, 768)),
-        )
-        latent, timestep = torch.randn(1, 16, *LATENT), torch.tensor([500.0])
-    rows = []
-    for name in usable_backends():
-        backend = attention_backend(name, torch.device("cuda"))
-        seconds = [
-            timed(lambda b=backend: network(latent, timestep, conditioning, b))
-            for _ in range(RUNS + 1)
-        ]
-        rows.append((name, f"{statistics.median(seconds[1:]):.2f}"))
-    rows.append(("peak memory", f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"))
-    return rows
+def find_waits(preset: str = "demo") -> Iterator[tuple[str, ...]]:
+    """A row for every way to run the steps, with the lines that wait."""
+    spec = replace(specify(preset, steps=STEPS, audio_guidance=2.0), text_guidance=2.0)
+    for precision in ("bfloat16", "fp8"):
+        for attention in usable_backends():
+            pipeline = loaded(preset, "cuda", Variant(attention=attention, precision=precision))
+            for blocks in ("eager", "compiled"):
+                if blocks == "compiled":
+                    pipeline.compile(spec)
+                for threshold in (0.0, 0.1):
+                    cached = replace(spec, step_cache_threshold=threshold)
+                    forwards = "some from the step cache" if threshold else "all"
+                    found = waits(pipeline, cached)
+                    row = (preset, forwards, precision, blocks, attention, found or "none")
+                    print("row:", *row, flush=True)
+                    yield row
 
 
-def timed(function) -> float:
-    """Seconds of a call on the GPU."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begin.record()
-    function()
-    end.record()
-    torch.cuda.synchronize()
-    return begin.elapsed_time(end) / 1000
+def waits(pipeline: InfiniteTalkPipeline, spec: GenerationSpec) -> str:
+    """Files and lines that wait between the cancel checks."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        frames_of(pipeline, spec, StepWatch())
+    places = {
+        f"{Path(said.filename).name}:{said.lineno}"
+        for said in caught
+        if "synchronizing CUDA operation" in str(said.message)
+    }
+    return ", ".join(sorted(places))
+
+
+class StepWatch(Watch):
+    """Has torch warn of whatever waits, from the first cancel check of a window to its last.
+
+    Args:
+        set_mode: of torch's own watch.
+    """
+
+    def __init__(self, set_mode: Callable[[str], None] = torch.cuda.set_sync_debug_mode) -> None:
+        self._set_mode = set_mode
+        self._is_denoising = False
+
+    def on_progress(self, progress: Progress) -> None:
+        self._is_denoising = progress.stage is Stage.DENOISING
+        if not self._is_denoising:
+            self._set_mode("default")
+
+    def canceling(self) -> bool:
+        if self._is_denoising:  # it is asked while frames are decoded too
+            self._set_mode("warn")
+        return False
 
 
 if __name__ == "__main__":

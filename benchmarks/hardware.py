@@ -21,26 +21,37 @@ class Gpu:
     tf32: float
     bandwidth: float  # of its memory, 10^12 bytes a second
     memory: float  # 10^9 bytes
-    has_fast_attention: bool  # cuDNN has a kernel made for it; else flash-attention 2
+    capability: tuple[int, int]  # what CUDA calls its architecture
     source: str
 
     @property
     def memory_gib(self) -> float:
         return self.memory * 1e9 / GIB
 
+    @property
+    def has_fast_attention(self) -> bool:
+        """Whether cuDNN has a kernel made for it; else flash-attention 2 is the best."""
+        return self.capability in ((9, 0), (10, 0))
+
+    @property
+    def has_fast_8_bit_attention(self) -> bool:
+        """Whether our 8-bit attention has a kernel made for it; else it is the one for any GPU."""
+        return self.capability == (9, 0)
+
 
 SXM = "SXM datasheet, rates with sparsity halved"
+EIGHTH = "HGX B200 datasheet, an eighth"
 # No table of dense rates was at hand.
 HALVED = "its datasheet's 4 PFLOP/s in fp4 with sparsity, halved for dense and for each step up"
 RTX_PRO = "NVIDIA RTX PRO 6000 Blackwell Server Edition"
 GPUS: tuple[Gpu, ...] = (
-    Gpu("L40S", "NVIDIA L40S", 362, 733, 183, 0.864, 48, False, "NVIDIA L40S datasheet"),
-    Gpu("A100-40GB", "NVIDIA A100-SXM4-40GB", 312, None, 156, 1.555, 40, False, f"A100 {SXM}"),
-    Gpu("A100-80GB", "NVIDIA A100-SXM4-80GB", 312, None, 156, 2.039, 80, False, f"A100 {SXM}"),
-    Gpu("RTX PRO 6000", RTX_PRO, 500, 1000, 250, 1.597, 96, False, HALVED),
-    Gpu("H100", "NVIDIA H100 80GB HBM3", 989, 1979, 494, 3.35, 80, True, f"H100 {SXM}"),
-    Gpu("H200", "NVIDIA H200", 989, 1979, 494, 4.8, 141, True, f"H200 {SXM}"),
-    Gpu("B200", "NVIDIA B200", 2250, 4500, 1100, 8.0, 180, True, "HGX B200 datasheet, an eighth"),
+    Gpu("L40S", "NVIDIA L40S", 362, 733, 183, 0.864, 48, (8, 9), "NVIDIA L40S datasheet"),
+    Gpu("A100-40GB", "NVIDIA A100-SXM4-40GB", 312, None, 156, 1.555, 40, (8, 0), f"A100 {SXM}"),
+    Gpu("A100-80GB", "NVIDIA A100-SXM4-80GB", 312, None, 156, 2.039, 80, (8, 0), f"A100 {SXM}"),
+    Gpu("RTX PRO 6000", RTX_PRO, 500, 1000, 250, 1.597, 96, (12, 0), HALVED),
+    Gpu("H100", "NVIDIA H100 80GB HBM3", 989, 1979, 494, 3.35, 80, (9, 0), f"H100 {SXM}"),
+    Gpu("H200", "NVIDIA H200", 989, 1979, 494, 4.8, 141, (9, 0), f"H200 {SXM}"),
+    Gpu("B200", "NVIDIA B200", 2250, 4500, 1100, 8.0, 180, (10, 0), EIGHTH),
 )
 
 

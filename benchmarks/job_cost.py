@@ -1,11 +1,12 @@
 """What a job takes of a GPU and costs: windows of forwards and what is around them, then the bill.
 
-    window = steps * branches * forward + VAE decode + VAE encode of the motion frames + colour
-    job    = windows * window + VAE encode of the picture
+    window = steps * branches * forward + VAE decode + VAE encode of the motion frames
+             + colours and copy to the host
+    job    = windows * window + VAE encode of the picture + encoders
     bill   = (cold start + jobs * job + idle) * (GPU + cores + memory)
 
-Encoding text, speech and picture, joining the fragments and uploading are not in it: seconds a job,
-measured by nobody yet. Neither are the CPU containers of the service.
+Writing the last window, joining the fragments and uploading are not in it, seconds a job, nor are
+the CPU containers of the service.
 """
 
 from collections.abc import Iterator
@@ -16,14 +17,16 @@ from benchmarks.hardware import Container, Gpu
 from benchmarks.measured import (
     BASIS,
     COLOR_MATCH,
+    ENCODERS,
     FORWARDS,
-    VAE_DECODE_81,
-    VAE_ENCODE_81,
+    TO_HOST,
+    VAE_TODAY,
     WEIGHTS_GIB,
     WINDOW_GIB,
     Arithmetic,
     Attention,
     Code,
+    Vae,
 )
 from benchmarks.roofline import Span, Way, exactly, gpu_called, predict_forward, tokens
 from infinitetalk.config import Settings
@@ -66,9 +69,9 @@ def cost_of(
 ) -> JobCost:
     """What a job of this length takes and costs."""
     forward, is_measured = forward_seconds(gpu, resolution, way)
-    around = _scale(gpu, resolution)
-    window = forward * forwards(preset) + exactly(window_overhead_s(preset) * around)
-    job = window * windows(preset, usage.video_s) + exactly(VAE_ENCODE_81 * around)
+    window = window_of(forward, gpu, preset, resolution)
+    around = (VAE_TODAY.encode + ENCODERS) * _scale(gpu, resolution)
+    job = window * windows(preset, usage.video_s) + exactly(around)
     price = price_per_second(gpu.cuda_name, Settings()) + container.price_per_second
     container_s = job * usage.jobs + exactly(usage.cold_start_s + usage.idle_s)
     return JobCost(
@@ -83,6 +86,14 @@ def cost_of(
         dollars=job * (price * 60 / usage.video_s),
         billed=container_s * (price * 60 / (usage.video_s * usage.jobs)),
     )
+
+
+def window_of(
+    forward: Span, gpu: Gpu, preset: Preset, resolution: str, vae: Vae = VAE_TODAY
+) -> Span:
+    """Seconds of a window whose forwards take so long."""
+    around = window_overhead_s(preset, vae) * _scale(gpu, resolution)
+    return forward * forwards(preset) + exactly(around)
 
 
 def forward_seconds(gpu: Gpu, resolution: str, way: Way) -> tuple[Span, bool]:
@@ -108,10 +119,10 @@ def windows(preset: Preset, video_s: float) -> int:
     return 1 + max(0, -(-(frames - preset.window) // stride))
 
 
-def window_overhead_s(preset: Preset) -> float:
+def window_overhead_s(preset: Preset, vae: Vae) -> float:
     """Seconds around the transformer in a window, on the H200 at 480p."""
-    motion = VAE_ENCODE_81 * preset.motion_frames / preset.window
-    return VAE_DECODE_81 + motion + COLOR_MATCH
+    motion = vae.encode * preset.motion_frames / preset.window
+    return vae.decode + motion + COLOR_MATCH + TO_HOST
 
 
 def ways(gpu: Gpu, resolution: str, codes: tuple[Code, ...]) -> Iterator[Way]:
@@ -133,6 +144,7 @@ def fits(gpu: Gpu, arithmetic: Arithmetic, resolution: str) -> bool:
 def _scale(gpu: Gpu, resolution: str) -> float:
     """How much longer than on the H200 at 480p the convolutions of the VAE take.
 
-    They are counted as bound by tf32 arithmetic, which torch uses for convolutions in float32.
+    They are counted as bound by arithmetic. It is the same for tf32, which torch uses in float32,
+    and for float16: a GPU does twice as much of it.
     """
     return gpu_called(BASIS).tf32 / gpu.tf32 * tokens(resolution) / tokens("480p")

@@ -31,14 +31,13 @@ class Code(StrEnum):
     COMPILED = "compiled"  # operations between two products fused
 
 
-TODAY = Code.EAGER
-"""What this version does."""
+TODAY = Code.COMPILED
+"""What this version does where there is a compiler."""
 
 BASIS = "H200"
 """The GPU of every measurement that shares are taken from."""
 
-DESIGN = "2026-11-22, a prototype"
-RESULTS = "2026-11-22, benchmarks/RESULTS.md"
+RESULTS = "2026-11-23, benchmarks/RESULTS.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,11 @@ LAYERS: Mapping[tuple[Arithmetic, Code], LayerTimes] = {
     (Arithmetic.FP8, Code.COMPILED): LayerTimes(1.53, 3.67, 3.70),
 }
 
-# Self-attention of 40 heads of 128 over 33,600 tokens, 10^12 operations a second (2026-11-22)
+# RESULTS.md, "Self-attention": 40 heads of 128 over 33,600 tokens, 10^12 operations a second
 CUDNN_ATTENTION = 568.0
-FLASH_ATTENTION_2 = 361.0
-EIGHT_BIT_ATTENTION = 622.0  # a first kernel of ours in Triton: int8 scores, fp8 values
+FLASH_ATTENTION_2 = 359.0
+EIGHT_BIT_ATTENTION = 877.0  # ours for an H100 or H200, its rounding included
+EIGHT_BIT_ATTENTION_ANY = 557.0  # ours for any other GPU with fp8, run on the H200
 
 # Not measured: what of its memory's datasheet bandwidth a fused elementwise operation reaches.
 BANDWIDTH_SHARE = 0.8
@@ -81,9 +81,13 @@ class Forward:
 
 
 FORWARDS: tuple[Forward, ...] = (
-    Forward(BASIS, Arithmetic.BF16, Code.EAGER, 4.31, RESULTS),
-    Forward(BASIS, Arithmetic.BF16, Code.COMPILED, 3.33, DESIGN),
-    Forward(BASIS, Arithmetic.FP8, Code.COMPILED, 2.72, DESIGN),
+    Forward(BASIS, Arithmetic.BF16, Code.EAGER, 4.027, RESULTS),
+    Forward(BASIS, Arithmetic.BF16, Code.COMPILED, 3.287, RESULTS),
+    Forward(BASIS, Arithmetic.FP8, Code.EAGER, 3.733, RESULTS),
+    Forward(BASIS, Arithmetic.FP8, Code.COMPILED, 2.636, RESULTS),
+    Forward(BASIS, Arithmetic.FP8, Code.COMPILED, 2.105, RESULTS, Attention.EIGHT_BIT),
+    Forward(BASIS, Arithmetic.FP8, Code.COMPILED, 10.585, RESULTS, resolution="720p"),
+    Forward(BASIS, Arithmetic.FP8, Code.COMPILED, 7.643, RESULTS, Attention.EIGHT_BIT, "720p"),
 )
 
 CALIBRATION = FORWARDS[1]
@@ -92,15 +96,51 @@ CALIBRATION = FORWARDS[1]
 # The original's code, eager, with flash-attention 2 (2026-11-22)
 REFERENCE_FORWARD = 5.94
 
-# Around the transformer, H200 at 480p, float32 (2026-11-22)
-VAE_ENCODE_81 = 1.75
-VAE_DECODE_81 = 2.85
-COLOR_MATCH = 0.05  # not measured: what it is meant to take on a GPU
 
-# RESULTS.md, "The full-size model in fp8 on a smaller card": two windows of 4 forwards, eager
-SMALL_CARD_WINDOW = 19.9
-SMALL_CARD_FORWARDS = 4
-SMALL_CARD_WINDOWS = 2
+@dataclass(frozen=True, slots=True)
+class Vae:
+    """The VAE in one arithmetic, 81 frames at 480p on the H200."""
+
+    encode: float
+    decode: float
+    source: str
+
+
+VAE_FLOAT32 = Vae(1.74, 2.83, RESULTS)
+VAE_FLOAT16 = Vae(0.61, 0.96, "2026-11-23, a trial before it was built in")
+VAE_TODAY = VAE_FLOAT16
+"""What this version has on a GPU."""
+
+# RESULTS.md, "Parts of a window": the rest of what is around the transformer, H200 at 480p
+COLOR_MATCH = 0.015
+TO_HOST = 0.082  # rounding to uint8, and the copy
+ENCODERS = 0.082  # prompt, 10 s of speech and picture with their keys, once a job
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One measured window of a job, of those that are neither the first nor the last."""
+
+    gpu: str
+    preset: str
+    arithmetic: Arithmetic
+    code: Code
+    seconds: float
+    source: str
+    attention: Attention = Attention.LIBRARY
+    resolution: str = "480p"
+    vae: Vae = VAE_TODAY
+
+
+# RESULTS.md, "A window of each preset": half of its steps run, put together without what only a
+# first window encodes
+WINDOWS: tuple[Window, ...] = (
+    Window(
+        *(BASIS, "fast", Arithmetic.FP8, Code.COMPILED, 11.39, RESULTS),
+        attention=Attention.EIGHT_BIT,
+        vae=VAE_FLOAT32,
+    ),
+)
 
 # GiB on the GPU: weights with and without the text encoder, which may go to the CPU
 # (RESULTS.md for fp8; bf16 from the sizes of the files), and the plan for a window.
@@ -108,4 +148,4 @@ WEIGHTS_GIB: Mapping[Arithmetic, tuple[float, float]] = {
     Arithmetic.FP8: (31.0, 19.9),
     Arithmetic.BF16: (47.5, 36.9),
 }
-WINDOW_GIB: Mapping[str, float] = {"480p": 12.8, "720p": 25.3}
+WINDOW_GIB: Mapping[str, float] = {"480p": 10.1, "720p": 18.9}

@@ -8,6 +8,7 @@ python -m benchmarks.memory
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from benchmarks.results import record
 from infinitetalk.models.attention import attention_backend
 from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer
+from infinitetalk.models.vae import VideoVAE
 from infinitetalk.sampling.color import match_color
 from infinitetalk.weights.convert import COMPONENTS, build
 
@@ -34,14 +36,17 @@ def main() -> None:
         for measure in (vae_parts, text_parts, transformer_parts):  # one network at a time
             for part, run in measure():
                 rows += [(part, *(f"{peak(partial(run, size)):.2f}" for size in SIZES.values()))]
-    note = "GiB beyond the weights. 81 frames, batch 1, SDPA; VAE in float32, the rest in bfloat16."
+    note = "GiB beyond the weights. 81 frames, batch 1, SDPA; VAE in float16, the rest in bfloat16."
     record("Working memory of a window", ("part", *SIZES), rows, note)
 
 
 def vae_parts() -> Iterator[Part]:
-    vae = random_network("vae", torch.float32)
+    vae = random_network("vae", torch.float16)
+    vae.fuse()
     yield "VAE encode", lambda size: vae.encode(torch.zeros(1, 3, FRAMES, *size, device=DEVICE))
-    yield "VAE decode", lambda size: decode(vae, size)
+    yield "VAE decode", lambda size: decode(vae, size, tiles=1)
+    yield "VAE decode in 2 x 2 tiles", lambda size: decode(vae, size, tiles=2)
+    yield "VAE decode in 3 x 3 tiles", lambda size: decode(vae, size, tiles=3)
     yield "colour match", match
 
 
@@ -56,7 +61,7 @@ def transformer_parts() -> Iterator[Part]:
     yield "transformer forward with them", lambda size: forward(network, size)
 
 
-def random_network(name: str, dtype: torch.dtype) -> nn.Module:
+def random_network(name: str, dtype: torch.dtype) -> Any:
     """A network of the released sizes whose weights are drawn on the device."""
     network = build(name, COMPONENTS[name].config(), "meta").to(dtype).to_empty(device=DEVICE)
     for parameter in network.parameters():
@@ -64,7 +69,8 @@ def random_network(name: str, dtype: torch.dtype) -> nn.Module:
     return network
 
 
-def decode(vae: nn.Module, size: tuple[int, int]) -> Tensor:
+def decode(vae: VideoVAE, size: tuple[int, int], *, tiles: int) -> Tensor:
+    vae.tiles = tiles
     return vae.decode(torch.randn(1, 16, *latent(size), device=DEVICE))
 
 

@@ -45,30 +45,42 @@ def with_tables(page: str) -> str:
 
 def page_tables() -> str:
     """All tables of docs/cost.md."""
-    compiled = (Code.COMPILED,)
     sections = (
-        ("480p, as this version runs", price_table("480p", (TODAY,))),
-        ("480p with compiled blocks (planned)", price_table("480p", compiled)),
-        ("720p with compiled blocks (planned)", price_table("720p", compiled)),
+        *((f"{size}: seconds of the GPU", speed_table(size)) for size in RESOLUTIONS),
+        *((f"{size}: dollars", price_table(size)) for size in RESOLUTIONS),
         ("What starting and waiting add, on an L40S", usage_table(gpu_called("L40S"))),
         ("How far the model is off", error_table()),
     )
     return "\n\n".join(f"## {title}\n\n{text}" for title, text in sections)
 
 
-def price_table(resolution: str, codes: tuple[Code, ...]) -> str:
-    """A video minute of every preset, for every GPU and every way that fits it."""
-    header = ["GPU", "arithmetic", "attention", "s a forward", "forward is", "GPU-s per video-s"]
-    rows = []
+def speed_table(resolution: str) -> str:
+    """A forward, and what a second of video takes with every preset."""
+    header = ["GPU", "arithmetic", "attention", "s a forward", "forward is", *NAMES]
+    rows = [
+        [*_named(costs[0]), *_forward(costs[0]), *(_range(c.gpu_s_per_video_s) for c in costs)]
+        for costs in _all_presets(resolution)
+    ]
+    return _table(header, rows)
+
+
+def price_table(resolution: str) -> str:
+    """What a minute of video costs with every preset."""
+    rows = [[*_named(costs[0]), *map(_billed, costs)] for costs in _all_presets(resolution)]
+    return _table(["GPU", "arithmetic", "attention", *NAMES], rows)
+
+
+def _all_presets(resolution: str) -> Iterator[list[JobCost]]:
+    """All presets together, for every GPU and every way that fits it."""
     for gpu in GPUS:
-        for way in ways(gpu, resolution, codes):
-            costs = [
+        for way in ways(gpu, resolution, (TODAY,)):
+            yield [
                 cost_of(gpu, PRESETS[name], resolution, way, Usage(), Container()) for name in NAMES
             ]
-            standard = costs[NAMES.index("standard")]
-            row = [gpu.name, way.arithmetic, way.attention, *_forward(standard)]
-            rows.append([*row, _range(standard.gpu_s_per_video_s), *map(_billed, costs)])
-    return _table([*header, *NAMES], rows)
+
+
+def _named(cost: JobCost) -> tuple[str, ...]:
+    return cost.gpu.name, cost.way.arithmetic, cost.way.attention
 
 
 def usage_table(gpu: Gpu) -> str:

@@ -7,21 +7,19 @@ carries over to another GPU.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from benchmarks.job_cost import window_overhead_s
+from benchmarks.job_cost import window_of
 from benchmarks.measured import (
     BASIS,
     CALIBRATION,
     FORWARDS,
     REFERENCE_FORWARD,
-    SMALL_CARD_FORWARDS,
-    SMALL_CARD_WINDOW,
-    SMALL_CARD_WINDOWS,
-    VAE_ENCODE_81,
+    WINDOWS,
     Arithmetic,
     Attention,
     Code,
 )
-from benchmarks.roofline import FULL, Way, gpu_called, predict_forward
+from benchmarks.roofline import Way, gpu_called, predict_forward
+from infinitetalk.spec import PRESETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +45,28 @@ def comparisons() -> Iterator[Comparison]:
             way = Way(forward.arithmetic, forward.attention, forward.code)
             predicted = predict_forward(basis, forward.resolution, way).low
             note = "fitted to this one" if forward is CALIBRATION else ""
-            what = f"a forward, {way.arithmetic}, {way.code}"
+            what = f"a forward, {forward.resolution}, {way.arithmetic}, {way.code}"
+            what += f", {way.attention} attention"
             yield Comparison(what, predicted, forward.seconds, note)
     yield _reference()
-    yield _small_card()
+    yield from _windows()
 
 
 def _reference() -> Comparison:
     """The original's forward: as ours operation after operation, with another attention kernel."""
-    without_cudnn = replace(gpu_called(BASIS), has_fast_attention=False)
+    without_cudnn = replace(gpu_called(BASIS), capability=(8, 9))
     way = Way(Arithmetic.BF16, Attention.LIBRARY, Code.EAGER)
     predicted = predict_forward(without_cudnn, "480p", way).high
     note = "it also rotates in complex float64 and computes text keys in every forward"
     return Comparison("a forward of the original", predicted, REFERENCE_FORWARD, note)
 
 
-def _small_card() -> Comparison:
-    way = Way(Arithmetic.FP8, Attention.LIBRARY, Code.EAGER)
-    forward = predict_forward(gpu_called(BASIS), "480p", way).low
-    window = SMALL_CARD_FORWARDS * forward + window_overhead_s(FULL)
-    predicted = window + VAE_ENCODE_81 / SMALL_CARD_WINDOWS
-    note = "encoders and the writing of frames are not in the model"
-    return Comparison("a window of 4 forwards, fp8, eager", predicted, SMALL_CARD_WINDOW, note)
+def _windows() -> Iterator[Comparison]:
+    """Steady windows of jobs, from forwards that are predicted too."""
+    for found in WINDOWS:
+        gpu, preset = gpu_called(found.gpu), PRESETS[found.preset]
+        way = Way(found.arithmetic, found.attention, found.code)
+        forward = predict_forward(gpu, found.resolution, way)
+        predicted = window_of(forward, gpu, preset, found.resolution, found.vae).low
+        what = f"a window of {preset.name}, {found.resolution}, {way.arithmetic}, {way.code}"
+        yield Comparison(f"{what}, {way.attention} attention", predicted, found.seconds)

@@ -5,8 +5,9 @@
 
 Operations and bytes follow from the architecture. A rate is the share of the datasheet's that the
 same kernel reached on an H200, times the other GPU's datasheet rate. Which share attention reaches
-elsewhere is not known, so there it is a range: from that of flash-attention 2, which is not made
-for an H200, to that of cuDNN, which is. `slack` is what one measured forward takes beyond the sum.
+elsewhere is not known, so there it is a range: from that of a kernel not made for an H200, which is
+flash-attention 2 or our 8-bit one for any GPU, to that of cuDNN, which is. `slack` is what one
+measured forward takes beyond the sum.
 
 It is a model for sizing and prices, not a promise: `python -m benchmarks.project --check` shows its
 error. It knows nothing of clocks that fall under load, and so is likelier to be too fast.
@@ -21,6 +22,7 @@ from benchmarks.measured import (
     CALIBRATION,
     CUDNN_ATTENTION,
     EIGHT_BIT_ATTENTION,
+    EIGHT_BIT_ATTENTION_ANY,
     FLASH_ATTENTION_2,
     LAYERS,
     Arithmetic,
@@ -142,14 +144,16 @@ def rate_in(gpu: Gpu, arithmetic: Arithmetic) -> float:
 def attention_rates(gpu: Gpu, attention: Attention) -> Span:
     """Slowest and fastest that self-attention may run, 10^12 operations a second."""
     basis = gpu_called(BASIS)
-    eight_bit = attention is Attention.EIGHT_BIT
-    arithmetic = Arithmetic.FP8 if eight_bit else Arithmetic.BF16
     best = CUDNN_ATTENTION / basis.bf16
-    if eight_bit:
-        worst = EIGHT_BIT_ATTENTION / rate_in(basis, arithmetic)
-    else:
+    if attention is Attention.LIBRARY:
         worst = best if gpu.has_fast_attention else FLASH_ATTENTION_2 / basis.bf16
-    return Span(worst, best) * rate_in(gpu, arithmetic)
+        return Span(worst, best) * gpu.bf16
+    rate = rate_in(basis, Arithmetic.FP8)
+    if gpu.has_fast_8_bit_attention:
+        shares = exactly(EIGHT_BIT_ATTENTION / rate)
+    else:
+        shares = Span(EIGHT_BIT_ATTENTION_ANY / rate, best)
+    return shares * rate_in(gpu, Arithmetic.FP8)
 
 
 def _products(gpu: Gpu, work: Work, way: Way) -> Span:

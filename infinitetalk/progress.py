@@ -25,7 +25,8 @@ class Progress:
     windows: int = 0
     step: int = 0
     steps: int = 0
-    skipped_steps: int = 0
+    skipped_steps: int = 0  # forwards that the step cache left out
+    fallback_windows: int = 0  # came out broken and were rendered again with torch's attention
     fraction: float = 0.0  # of the whole job, in [0, 1]
     eta_s: float | None = None  # None until the first step was measured
 
@@ -62,6 +63,7 @@ class ProgressMeter:
         self._window = 0
         self._step = 0
         self._skipped = 0
+        self._fallbacks = 0
         self._running: Stage | None = None
         self._since = clock()
         self._spent = dict.fromkeys(Stage, 0.0)  # seconds in each stage so far
@@ -82,6 +84,10 @@ class ProgressMeter:
         self._step, self._skipped = step, skipped
         self._emit(Stage.DENOISING)
 
+    def fall_back(self) -> None:
+        """The window came out broken and is rendered again in another way."""
+        self._fallbacks += 1
+
     def _emit(self, stage: Stage) -> None:
         total = self._windows * self._steps
         self._fraction = max(self._fraction, self._done / total)
@@ -93,6 +99,7 @@ class ProgressMeter:
                 self._step,
                 self._steps,
                 self._skipped,
+                self._fallbacks,
                 self._fraction,
                 self._eta(total),
             )

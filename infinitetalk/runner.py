@@ -8,10 +8,11 @@ joined by stream copy, whether the job was interrupted or not, so both give the 
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,14 +45,26 @@ from infinitetalk.prompt_cache import PromptCache
 from infinitetalk.sampling.windows import WindowPlan
 from infinitetalk.spec import FPS, PRESETS, GenerationSpec, specify
 from infinitetalk.weights.device_memory import free_memory, limit_memory, total_memory
+from infinitetalk.weights.load import Model, load_model
 from infinitetalk.weights.load import OnProgress as OnLoading
-from infinitetalk.weights.load import load_model
 from infinitetalk.weights.locate import Located, choose_arithmetic, choose_weights
 from infinitetalk.weights.selection import one_speaker_only
 
 log = logging.getLogger(__name__)
 
 MAX_VIDEO_MEGAPIXELS = 1000.0  # the deployment's own limit was held when the job was made
+
+
+class Loading(StrEnum):
+    """What loading consists of, in order."""
+
+    WEIGHTS = "weights"
+    ATTENTION = "attention"  # measured where the settings leave the choice
+    COMPILING = "compiling"
+
+
+OnPart = Callable[[Loading], None]
+"""Told of every part of loading when it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +157,17 @@ class Runner:
 
     @classmethod
     def load(
-        cls, preset: str, settings: Settings, on_loading: OnLoading = lambda *_: None
+        cls,
+        preset: str,
+        settings: Settings,
+        on_loading: OnLoading = lambda *_: None,
+        on_part: OnPart = lambda _: None,
     ) -> "Runner":
         """Load the prepared weights of a preset.
 
         Args:
             on_loading: told how far the reading of each network is.
+            on_part: told of every part when it begins.
 
         Raises:
             WeightsMissing, WeightsCorrupt: there are no good prepared weights.
@@ -157,6 +175,7 @@ class Runner:
                 this machine.
             DeviceTooSmall: its free memory holds none of the prepared weights.
         """
+        on_part(Loading.WEIGHTS)
         device = choose_device(settings.device)
         limit_memory(device, settings.memory_gigabytes)
         free = free_memory(device, settings.memory_gigabytes)
@@ -172,11 +191,34 @@ class Runner:
             on_progress=on_loading,
         )
         prompts = PromptCache.of(model, settings)
+        return cls.of(model, weights, settings, prompts, on_part)
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        weights: Located,
+        settings: Settings,
+        prompts: PromptCache | None = None,
+        on_part: OnPart = lambda _: None,
+    ) -> "Runner":
+        """The runner of a loaded model: its attention is chosen, its blocks are compiled.
+
+        Args:
+            prompts: where encoded prompts are kept; None encodes them again for every job.
+
+        Raises:
+            AttentionUnavailable, CompilerUnavailable: the settings do not fit this machine.
+        """
+        preset, network = weights.plan.preset, model.transformer
+        model.vae.tiles = weights.plan.tiles
+        on_part(Loading.ATTENTION)
         attention = deployed_attention(
-            preset, model.transformer.config, settings, device, model.transformer.dtype
+            preset, network.config, settings, model.device, network.dtype
         )
         pipeline = InfiniteTalkPipeline(model, attention, prompts)
-        if is_compiling(settings.compile, device):
+        on_part(Loading.COMPILING)
+        if is_compiling(settings.compile, model.device):
             compile_pipeline(pipeline, preset, settings)
         return cls(pipeline, weights, settings)
 
@@ -238,8 +280,9 @@ class Runner:
             frames = video_frames(spec, voices[0].samples / SPEECH_RATE)
             plan = WindowPlan(frames, spec.window, spec.motion_frames)
             scene = stack.enter_context(_open_scene(folder))
-            first = self._render(folder, spec, scene, voices, plan, on_progress, canceling)
-            on_progress(Progress(Stage.WRITING, plan.count, plan.count, fraction=1.0))
+            latest = _Latest(on_progress)
+            first = self._render(folder, spec, scene, voices, plan, latest, canceling)
+            on_progress(_writing(latest.moment, plan.count))
             self._join(folder, spec, plan, labels)
         return Result(folder.result, frames, plan.count, first)
 
@@ -299,6 +342,30 @@ def disclosure(spec: GenerationSpec, labels: Mapping[str, str]) -> Mapping[str, 
     facts = {"ai_generated": True, "model": "InfiniteTalk", "preset": spec.preset, **labels}
     comment = json.dumps({**facts, "version": __version__})
     return {"description": "AI-generated video (InfiniteTalk)", "comment": comment}
+
+
+class _Latest:
+    """Passes the moments of a job on and keeps the last one."""
+
+    def __init__(self, report: OnProgress) -> None:
+        self._report = report
+        self.moment = Progress(Stage.PREPARING)
+
+    def __call__(self, moment: Progress) -> None:
+        self.moment = moment
+        self._report(moment)
+
+
+def _writing(rendered: Progress, windows: int) -> Progress:
+    """The last moment of a job; what was counted while it was rendered is still told."""
+    return replace(
+        rendered,
+        stage=Stage.WRITING,
+        window=windows,
+        windows=windows,
+        fraction=1.0,
+        eta_s=None,
+    )
 
 
 class _WindowWriter:

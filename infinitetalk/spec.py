@@ -201,6 +201,7 @@ class GenerationSpec:
     max_seconds: float | None = None
     apg: Apg | None = None
     step_cache_threshold: float = 0.0  # 0 = every step is computed
+    audio_guidance_interval: tuple[int, int] | None = None  # first and last step of it, from 1 on
 
     @property
     def buckets(self) -> BucketTable:
@@ -226,6 +227,8 @@ def spec_from_json(fields: Mapping[str, object]) -> GenerationSpec:
     values["boxes"] = tuple(Box(**box) for box in values["boxes"])  # type: ignore[attr-defined]
     apg = values["apg"]
     values["apg"] = None if apg is None else Apg(**apg)  # type: ignore[arg-type]
+    interval = values.get("audio_guidance_interval")
+    values["audio_guidance_interval"] = None if interval is None else tuple(interval)  # type: ignore[arg-type]
     return GenerationSpec(**values)  # type: ignore[arg-type]
 
 
@@ -288,6 +291,7 @@ def check(spec: GenerationSpec) -> None:
             raise InvalidField(
                 f"{field} must be between {low} and {high}, not {value}.", field=field
             )
+    _check_interval(spec)
     _check_lengths(spec)
     for field in ("prompt", "negative_prompt"):
         if len(getattr(spec, field)) > MAX_PROMPT_CHARACTERS:
@@ -304,6 +308,18 @@ def _preset(name: str) -> Preset:
         raise InvalidField(
             f"There is no preset {name!r}; there are {names}.", field="preset"
         ) from None
+
+
+def _check_interval(spec: GenerationSpec) -> None:
+    if spec.audio_guidance_interval is None:
+        return
+    first, last = spec.audio_guidance_interval
+    if not 1 <= first <= last <= spec.steps:
+        raise InvalidField(
+            "audio_guidance_interval must go from a first to a last step between 1 and "
+            f"{spec.steps}, not from {first} to {last}.",
+            field="audio_guidance_interval",
+        )
 
 
 def _check_lengths(spec: GenerationSpec) -> None:

@@ -1,4 +1,4 @@
-"""The tiny model, written and loaded once, and what is rendered with it."""
+"""The tiny model, written and loaded once; and a server that renders with it, started once."""
 
 import os
 
@@ -6,7 +6,7 @@ import os
 # make small networks a hundred times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,13 @@ import soundfile
 
 if TYPE_CHECKING:
     from infinitetalk.weights.load import Model
+    from tests.running_server import RunningServer
+    from tests.serving.playing import FileServer
 
 # No test modules by their names, and imported by tests of several folders.
-pytest.register_assert_rewrite("tests.jobs.contract", "tests.jobs.contract_board")
+pytest.register_assert_rewrite(
+    "tests.jobs.contract", "tests.jobs.contract_board", "tests.end_to_end.reading"
+)
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +68,30 @@ def make_track(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def web() -> "Iterator[FileServer]":
+    """Other people's web server, as far as the `server` knows."""
+    from tests.serving.playing import file_server
+
+    with file_server() as web:
+        yield web
+
+
+@pytest.fixture(scope="session")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, web: "FileServer"
+) -> "Iterator[RunningServer]":
+    """The real server, for tests that leave it as it is: it takes seconds to start.
+
+    It may fetch from `web`.
+    """
+    from tests.running_server import RunningServer
+
+    folder = tmp_path_factory.mktemp("server")
+    with RunningServer(folder, INFINITETALK_FETCH_ALLOWED_HOSTS=web.address) as server:
+        yield server
 
 
 @pytest.fixture

@@ -301,7 +301,7 @@ def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
     with ScriptedServer(
         said(pending=0, in_progress=0), full, full, full, reply=shop.reply
     ) as server:
-        assert _run(server.url, tmp_path, "--seconds", "5") == 0
+        assert _run(server.url, tmp_path, "--seconds", "8") == 0
     with (tmp_path / "statistics.csv").open() as file:
         rows = {cells["Name"]: cells for cells in csv.DictReader(file)}
     assert int(rows["/generate/submit refused"]["Request Count"]) == 3

@@ -150,8 +150,8 @@ def spawn(client: modal.Client, state: modal.Dict) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def spawn_and_see(deployed: ControlPlane, spawn: Callable[..., Any]) -> Begin:
-    """A call that has begun, and where it runs."""
+def spawn_and_see(deployed: ControlPlane, spawn: Callable[..., Any]) -> Iterator[Begin]:
+    """A call that has begun, and where it runs; it runs no longer than the test."""
 
     def begin(way: str) -> tuple[Any, Container]:
         before = len(deployed.requests_of("DictUpdate"))
@@ -160,7 +160,10 @@ def spawn_and_see(deployed: ControlPlane, spawn: Callable[..., Any]) -> Begin:
         (container,) = (one for one in deployed.containers("Generator") if one.running)
         return call, container
 
-    return begin
+    yield begin
+    for container in deployed.containers("Generator"):
+        if container.running:
+            deployed.kill(container)
 
 
 @pytest.fixture(scope="module")

@@ -212,6 +212,31 @@ def test_a_step_runs_the_blocks_once_for_every_branch_and_no_more(
     assert len(counted) == forwards * spec.steps * len(windows)
 
 
+@pytest.mark.parametrize(
+    ("text_guidance", "interval", "forwards"),
+    [(1.0, (2, 3), 5), (5.0, (2, 2), 7)],
+)
+def test_steps_outside_the_guidance_interval_take_a_forward_less(
+    tiny_model: Model,
+    voices: Voices,
+    text_guidance: float,
+    interval: tuple[int, int],
+    forwards: int,
+) -> None:
+    spec = wish(
+        steps=3,
+        text_guidance=text_guidance,
+        audio_guidance=2.0,
+        audio_guidance_interval=interval,
+    )
+    seen: list[Progress] = []
+    with counted_forwards(tiny_model) as counted:
+        windows = render(tiny_model, voices(), spec, on_progress=seen.append)
+    assert len(counted) == forwards * len(windows)
+    assert [p.step for p in seen if p.step and p.stage is Stage.DENOISING] == [1, 2, 3] * 3
+    assert seen[-1].skipped_steps == 0  # the step cache left out nothing
+
+
 @pytest.fixture
 def steady_model(load_tiny: Callable[[], Model]) -> Model:
     """A tiny model whose features change so little from step to step that some are left out."""
@@ -222,19 +247,30 @@ def steady_model(load_tiny: Callable[[], Model]) -> Model:
     return model
 
 
-@pytest.mark.parametrize("audio_guidance", [1.0, 2.0])
+@pytest.mark.parametrize(
+    ("audio_guidance", "interval", "forwards"),
+    [(1.0, None, 8), (2.0, None, 16), (2.0, (6, 7), 10)],
+)
 def test_forwards_left_out_by_the_step_cache_are_counted_in_the_progress(
-    steady_model: Model, voices: Voices, audio_guidance: float
+    steady_model: Model,
+    voices: Voices,
+    audio_guidance: float,
+    interval: tuple[int, int] | None,
+    forwards: int,
 ) -> None:
-    branches = 1 if audio_guidance == 1.0 else 2
-    spec = wish(steps=8, audio_guidance=audio_guidance, step_cache_threshold=0.2)
+    spec = wish(
+        steps=8,
+        audio_guidance=audio_guidance,
+        audio_guidance_interval=interval,
+        step_cache_threshold=0.2,
+    )
     seen: list[Progress] = []
-    with counted_forwards(steady_model) as forwards:
+    with counted_forwards(steady_model) as counted:
         render(steady_model, voices(), spec, on_progress=seen.append)
     counts = [p.skipped_steps for p in seen if p.step]
     assert counts == sorted(counts)
     assert counts[-1] > 0
-    assert len(forwards) + counts[-1] == 3 * 8 * branches
+    assert len(counted) + counts[-1] == 3 * forwards
 
 
 def test_a_job_with_step_cache_is_resumed_bit_for_bit_and_counts_on(
@@ -341,6 +377,19 @@ def test_where_there_is_no_compiler_the_pipeline_runs_as_before(
     assert np.array_equal(video(render(model, voices())), expected)
 
 
+@pytest.mark.usefixtures("forgetful")
+def test_without_kernels_for_the_vae_the_pipeline_runs_as_before(
+    load_tiny: Callable[[], Model], voices: Voices
+) -> None:
+    """In float16, as on a GPU; on a CPU they cannot run."""
+    model = load_tiny()
+    model.vae.half()
+    expected = video(render(model, voices()))
+    with pytest.raises(CompilerUnavailable):
+        InfiniteTalkPipeline(model).compile(wish(), lambda graph, _: graph.forward)
+    assert np.array_equal(video(render(model, voices())), expected)
+
+
 def test_broken_weights_are_a_typed_error(load_tiny: Callable[[], Model], voices: Voices) -> None:
     model = load_tiny()
     model.transformer.head.head.bias.fill_(float("nan"))
@@ -399,17 +448,20 @@ def test_a_window_that_an_attention_breaks_is_rendered_again_with_sdpa(tiny_mode
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
+    assert seen[-1].fallback_windows == 3
 
 
 def test_an_attention_that_breaks_one_window_is_used_for_the_others(tiny_model: Model) -> None:
     calls: list[bool] = []
+    seen: list[Progress] = []
 
     def breaks_the_second_window(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         calls.append(4 <= len(calls) < 8)  # two steps of two blocks a window
         return not_a_number(q, k, v) if calls[-1] else sdpa(q, k, v)
 
-    rescued = direct(tiny_model, breaks_the_second_window, [])
+    rescued = direct(tiny_model, breaks_the_second_window, seen)
     assert len(calls) == 3 * 4
+    assert [p.fallback_windows for p in seen if p.stage is Stage.DECODING] == [0, 0, 1, 1]
     for window, wanted in zip(rescued, direct(tiny_model, sdpa, []), strict=True):
         assert torch.equal(window.frames, wanted.frames)
 

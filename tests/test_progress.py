@@ -85,6 +85,18 @@ def test_a_resumed_job_starts_at_its_window_and_measures_its_own_steps() -> None
     assert seen[-1].fraction == 1.0
 
 
+def test_windows_that_were_rendered_again_are_counted_over_the_job() -> None:
+    seen: list[Progress] = []
+    report: Callable[[Progress], None] = seen.append
+    meter = ProgressMeter(3, 1, report, clock=Clock())
+    for window in range(3):
+        meter.stage(Stage.DENOISING, window)
+        if window != 1:
+            meter.fall_back()
+            meter.stage(Stage.DENOISING, window)
+    assert [p.fallback_windows for p in seen] == [0, 1, 1, 1, 2]
+
+
 def test_skipped_forwards_are_passed_on() -> None:
     seen: list[Progress] = []
     report: Callable[[Progress], None] = seen.append

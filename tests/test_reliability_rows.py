@@ -148,7 +148,7 @@ ROWS: dict[int, Row] = {
             "tests/serving/test_fetch.py::test_what_a_url_hides_is_not_logged",
             "tests/serving/test_fetch.py::test_what_a_url_hides_is_in_no_error",
             "tests/serving/test_request.py::test_a_refusal_repeats_neither_prompts_nor_urls",
-            "tests/jobs/test_outbox.py::test_a_url_is_dropped_as_soon_as_it_is_not_needed",
+            "tests/jobs/contract_board.py::OutboxContract::test_a_url_is_dropped_as_soon_as_it_is_not_needed",
         ),
     ),
     16: (
@@ -419,7 +419,7 @@ ROWS: dict[int, Row] = {
             "tests/jobs/test_queue_machine.py::JobsOfOneHost::clock_jumps",
             "tests/jobs/test_retention.py::test_a_job_from_the_future_is_kept_for_its_time_and_no_longer",
             "tests/jobs/test_retention.py::test_a_clock_turned_back_deletes_nothing_early",
-            "tests/jobs/test_outbox.py::test_a_clock_that_is_turned_back_delays_nothing",
+            "tests/jobs/contract_board.py::OutboxContract::test_a_clock_that_is_turned_back_delays_nothing",
             "tests/jobs/test_journal.py::test_a_clock_that_was_turned_back_makes_no_negative_times",
             "tests/jobs/test_supervisor.py::test_an_engine_that_hangs_in_a_job_is_killed_and_the_job_goes_on",
             "tests/serving/test_status.py::test_times_are_utc",

@@ -44,6 +44,7 @@ OTHER: dict[str, object] = {
     "max_seconds": 3.0,
     "apg": Apg(),
     "step_cache_threshold": 0.2,
+    "audio_guidance_interval": (2, 6),
 }
 
 
@@ -82,6 +83,9 @@ def test_choices_replace_what_the_preset_says_and_none_keeps_it() -> None:
         ("shift", 0.0),
         ("color_strength", 1.1),
         ("step_cache_threshold", -1.0),
+        ("audio_guidance_interval", (0, 4)),
+        ("audio_guidance_interval", (5, 4)),
+        ("audio_guidance_interval", (1, 41)),
         ("seed", -1),
         ("seed", 2**63),
         ("window", 1),
@@ -118,6 +122,8 @@ def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(
         ("color_strength", 0.0),
         ("seed", 0),
         ("seed", 2**63 - 1),
+        ("audio_guidance_interval", (1, 40)),
+        ("audio_guidance_interval", (40, 40)),
         ("motion_frames", 80),
         ("max_seconds", 0.2),
         ("prompt", "x" * MAX_PROMPT_CHARACTERS),
@@ -142,6 +148,12 @@ def test_a_resolution_the_preset_has_not_is_answered_with_those_it_has() -> None
 def test_the_limit_of_steps_is_the_presets() -> None:
     with pytest.raises(InvalidField, match="between 1 and 12"):
         specify("fast", steps=13)
+
+
+def test_an_interval_is_one_of_the_steps_that_are_asked_for() -> None:
+    assert specify("fast", steps=6, audio_guidance_interval=(1, 6)).steps == 6
+    with pytest.raises(InvalidField, match="between 1 and 4, not from 1 to 6"):
+        specify("fast", audio_guidance_interval=(1, 6))
 
 
 @pytest.mark.parametrize("field", [item.name for item in fields(GenerationSpec)])
@@ -170,6 +182,12 @@ def test_a_spec_survives_json(spec: GenerationSpec) -> None:
 def test_json_of_another_version_is_no_spec(change: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
         spec_from_json({**specify("tiny").to_json(), **change})
+
+
+def test_json_from_before_there_were_intervals_has_none() -> None:
+    values = specify("tiny").to_json()
+    del values["audio_guidance_interval"]
+    assert spec_from_json(values) == specify("tiny")
 
 
 @pytest.mark.parametrize("missing", ["order", "boxes", "apg", "steps"])

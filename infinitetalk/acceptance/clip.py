@@ -84,13 +84,27 @@ def render_clip(
         RenderFailed: rendering went wrong.
         InvalidInput, StorageFull: the job cannot be made.
     """
-    job = JobFolder(folder)
-    with _bundled_media(folder.with_suffix(".wav"), frames) as (portrait, speech):
-        create_job(job, spec, portrait, [speech], settings)
+    job = bundled_job(spec, folder, settings, frames)
     moments: list[Moment] = []
     started = clock()
     result = runner.run(job, spec, on_progress=lambda progress: moments.append((clock(), progress)))
     return _timed(job, spec, result, moments, started, clock())
+
+
+def bundled_job(spec: GenerationSpec, folder: Path, settings: Settings, frames: int) -> JobFolder:
+    """A job of the bundled portrait and sentence, not begun yet.
+
+    Args:
+        folder: of the job; made here.
+        frames: of its video.
+
+    Raises:
+        InvalidInput, StorageFull: the job cannot be made.
+    """
+    job = JobFolder(folder)
+    with _bundled_media(folder.with_suffix(".wav"), frames) as (portrait, speech):
+        create_job(job, spec, portrait, [speech], settings)
+    return job
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The model of a deployment, loaded as its engine loads it, with the time that takes.
 
-Encoded prompts are not kept: the text encoder is part of what is to be proved.
+Its attention is chosen and its blocks are compiled too. Encoded prompts are not kept: the text
+encoder is part of what is to be proved.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ import torch
 from infinitetalk.acceptance.device_clock import Clock
 from infinitetalk.acceptance.report import Figure, Verdict
 from infinitetalk.config import Settings
-from infinitetalk.pipeline import InfiniteTalkPipeline
 from infinitetalk.runner import Runner
 from infinitetalk.weights.device_memory import free_memory, limit_memory
 from infinitetalk.weights.load import Model, load_model
@@ -27,6 +27,7 @@ class Loaded:
     size_bytes: int  # of the networks' files
     verifying_s: float  # next to nothing where the hashes were found right before
     reading_s: float
+    preparing_s: float  # attention backends measured, blocks compiled
     since_start_s: float  # from the start of the process to here
 
     @property
@@ -41,6 +42,7 @@ class Loaded:
             Figure("loaded_after", self.since_start_s, "s"),
             Figure("loading.verify", self.verifying_s, "s"),
             Figure("loading.read", self.reading_s, "s"),
+            Figure("loading.prepare", self.preparing_s, "s"),
             Figure("loading.size", self.size_bytes / 1e9, "GB"),
         )
 
@@ -66,7 +68,7 @@ def load(
 
     Raises:
         WeightsCorrupt: a file is missing, partial, altered or of another format.
-        AttentionUnavailable: the backend of the settings cannot run here.
+        AttentionUnavailable, CompilerUnavailable: the settings do not fit this machine.
         OutOfMemory: the device has no room.
     """
     began, reading = clock(), _Reading(clock)
@@ -78,10 +80,18 @@ def load(
         stamps=settings.stamps_folder,
         on_progress=reading.note,
     )
-    runner = Runner(InfiniteTalkPipeline(model, settings.attention), weights, settings)
+    read = clock()
+    runner = Runner.of(model, weights, settings)
     now = clock()
-    verifying_s, reading_s = reading.began - began, now - reading.began
-    return Loaded(model, runner, reading.size, verifying_s, reading_s, now - started)
+    return Loaded(
+        model,
+        runner,
+        reading.size,
+        verifying_s=reading.began - began,
+        reading_s=read - reading.began,
+        preparing_s=now - read,
+        since_start_s=now - started,
+    )
 
 
 class _Reading:

@@ -1,10 +1,11 @@
 """The acceptance run: every step on one machine, each with its verdict, and the report of them all.
 
-    load -> render a clip -> check its file -> check the weights -> a forward by its parts
-         -> attention backends -> a sweep, if asked for
+    load -> render a clip -> check its file -> check the weights -> a sweep, if asked for
+         -> a forward by its parts -> attention backends
 
 The weights are hashed after the clip: had they been read before, the load would come from memory,
-and it is the load of a new machine that is to be known.
+and it is the load of a new machine that is to be known. The forward by its parts is not compiled,
+so nothing is rendered after it.
 """
 
 import datetime
@@ -92,8 +93,8 @@ def accept(
         if loaded is not None:
             bench.render(loaded, price_per_second)
         findings.judge("weights", lambda: verify_all(weights, settings))
-        trials = bench.look_inside(loaded) if loaded is not None else None
         swept = bench.sweep(loaded) if loaded is not None and plan.with_sweep else None
+        trials = bench.look_inside(loaded) if loaded is not None else None
     return Report(
         date=now().isoformat(timespec="seconds"),
         engine=__version__,

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from infinitetalk import __version__
 from infinitetalk.config import Settings, load_settings
 from infinitetalk.errors import WeightsCorrupt
 from infinitetalk.preset_choice import choose_preset
-from infinitetalk.spec import PRESETS
+from infinitetalk.spec import PRESETS, specify
 from infinitetalk.weights.prepared import prepared_folders
 from infinitetalk.weights.selection import Wish
 
@@ -29,8 +30,15 @@ MIN_FREE_GB = 2.0  # less, and a long job may not end
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `infinitetalk doctor`."""
-    parser.add_argument(
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument(
         "--preset", action="store_true", help="print only, as JSON, which preset `auto` is here"
+    )
+    only.add_argument(
+        "--time",
+        action="store_true",
+        help="load the model, and print only how long it is from the start of this process to the "
+        "first denoising step",
     )
 
 
@@ -42,6 +50,9 @@ def run(options: argparse.Namespace) -> int:
 
         print(json.dumps(asdict(choose_preset(settings, why_not_on_gpu))))
         return 0
+    if options.time:
+        Console().print(_start(settings))
+        return 0
     rows = [*_software(), *_devices(settings), *_weights(settings), *_ffmpeg(), *_disk(settings)]
     rows += _memory(settings)
     table = Table("what", "state", "detail", title=f"infinitetalk {__version__}")
@@ -50,6 +61,32 @@ def run(options: argparse.Namespace) -> int:
         table.add_row(what, f"[{colour}]{state}[/]", detail)
     Console().print(table)
     return 3 if any(state == "bad" for _, state, _ in rows) else 0
+
+
+def _start(settings: Settings) -> Table:
+    """The parts of a start as this deployment makes it; a second one finds what it compiled."""
+    from infinitetalk.acceptance.device_clock import device_clock
+    from infinitetalk.acceptance.start import process_start, time_start
+    from infinitetalk.runner import Runner, choose_device, why_not_on_gpu
+
+    preset = choose_preset(settings, why_not_on_gpu).preset
+    clock = device_clock(choose_device(settings.device))
+    with tempfile.TemporaryDirectory() as scratch:
+        start = time_start(
+            lambda on_part: Runner.load(preset, settings, on_part=on_part),
+            specify(preset),
+            settings,
+            Path(scratch) / "job",
+            clock,
+            process_start(),
+        )
+    table = Table("part", title=f"start of {preset}", title_justify="left")
+    table.add_column("s", justify="right")
+    for part in start.parts:
+        table.add_row(part.name.replace("_", " "), f"{part.seconds:.2f}")
+    table.add_row("to the first step", f"{start.until_first_step:.2f}")
+    table.add_row("to its end", f"{start.seconds:.2f}")
+    return table
 
 
 def _software() -> Iterator[Row]:

@@ -14,6 +14,8 @@ NAMES = (
     "steps",
     "text_guidance",
     "audio_guidance",
+    "audio_guidance_interval",
+    "step_cache_threshold",
     "max_seconds",
     "preset",
     "order",
@@ -42,6 +44,18 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, metavar="N", help="denoising steps (default: the preset's)")
     add("--audio-guidance", type=float, metavar="X", help="above 1, lips follow the voice closer")
     add("--text-guidance", type=float, metavar="X", help="above 1, the prompt weighs more")
+    add(
+        "--audio-guidance-interval",
+        type=_interval,
+        metavar="FIRST,LAST",
+        help="steps with audio guidance, counted from 1; the others are faster (default: all)",
+    )
+    add(
+        "--step-cache-threshold",
+        type=float,
+        metavar="X",
+        help="above 0, leave out steps that would change little (default: 0)",
+    )
     add("--max-seconds", type=float, metavar="S", help="render the first S seconds only")
 
 
@@ -51,6 +65,14 @@ def fields_of(options: argparse.Namespace) -> dict[str, Any]:
     boxes = [list(astuple(box)) for box in options.box] or None
     fields = {**given, "boxes": boxes}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _interval(text: str) -> tuple[int, int]:
+    try:
+        first, last = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST,LAST in whole numbers") from None
+    return first, last
 
 
 def _box(text: str) -> Box:

@@ -118,6 +118,8 @@ def _spec(options: argparse.Namespace, settings: Settings) -> GenerationSpec:
         steps=options.steps,
         text_guidance=options.text_guidance,
         audio_guidance=options.audio_guidance,
+        audio_guidance_interval=options.audio_guidance_interval,
+        step_cache_threshold=options.step_cache_threshold,
         prompt=options.prompt,
         negative_prompt=options.negative_prompt,
         seed=options.seed,

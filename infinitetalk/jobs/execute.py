@@ -174,11 +174,13 @@ class _Attempt:
         now = self._monotonic()
         spent = now - self._started
         stages = {**self._stages, self._stage: self._in_stage(now)}
+        fallbacks = self._progress.fallback_windows if self._progress is not None else 0
         return replace(
             self._before,
             gpu_seconds=self._before.gpu_seconds + spent,
             cost_usd=self._before.cost_usd + spent * self._price,
             stages=stages,
+            fallback_windows=self._before.fallback_windows + fallbacks,
         )
 
     @property

@@ -49,6 +49,7 @@ def finished_line(job: Job) -> str:
         "gpu_seconds": round(job.usage.gpu_seconds, 3),
         "cost_usd": round(job.usage.cost_usd, 6),
         "attention": job.usage.attention,
+        "fallback_windows": job.usage.fallback_windows,
         "gpu": job.usage.gpu,
         "version": __version__,
     }

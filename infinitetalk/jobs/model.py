@@ -90,6 +90,7 @@ class Usage:
     stages: Mapping[Stage, float] = field(default_factory=dict)  # seconds
     attention: str | None = None
     gpu: str | None = None
+    fallback_windows: int = 0  # came out broken and were rendered again with torch's attention
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ Axes: b batch, n tokens, m key tokens, s tokens of the first frame, t latent fra
 d width (of a head where h stands beside it), p persons, k audio tokens of one latent frame.
 """
 
-from math import pi
 from typing import NamedTuple
 
 import torch
@@ -17,14 +16,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from infinitetalk.models.attention import Attention, RotaryTable, rotary_table, rotate, sdpa
+from infinitetalk.models.row_ops import PLAIN, Affine, Input, RMSNorm, RowOps, add_residual
 from infinitetalk.models.transformer_config import TransformerConfig
 
 SPEAKER_SPAN = 4.0  # rotary positions of a speaker's pixels: 4 wide,
 SPEAKER_STARTS = (0.0, 20.0)  # one speaker from 0, the other from 20,
 BACKGROUND_POSITION = 12.0  # everything else between the two;
 SPEAKER_KEY_POSITIONS = (2.0, 22.0)  # the voices sit in the middle of their speaker's range.
-
-GELU_SLOPE, GELU_CUBE = 2 * (2 / pi) ** 0.5, 0.044715  # Hendrycks and Gimpel, arXiv 1606.08415
 
 
 class KeyValue(NamedTuple):
@@ -36,37 +34,6 @@ class KeyValue(NamedTuple):
 
 Keys = tuple[KeyValue, ...]
 """One `KeyValue` for every block."""
-
-
-def layer_norm(x: Tensor, eps: float, affine: nn.LayerNorm | None = None) -> Tensor:
-    """LayerNorm over the last axis in float32; returns float32."""
-    if affine is None:
-        return F.layer_norm(x.float(), x.shape[-1:], eps=eps)
-    return F.layer_norm(x.float(), x.shape[-1:], affine.weight.float(), affine.bias.float(), eps)
-
-
-class Gelu(nn.Module):
-    """GELU by its tanh approximation."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not torch.compiler.is_compiling():
-            return F.gelu(x, approximate="tanh")
-        y = x.float()  # (1 + tanh u) / 2 is sigmoid 2u, and that a compiled kernel does quickly
-        return (y * torch.sigmoid(GELU_SLOPE * (y + GELU_CUBE * y**3))).to(x.dtype)
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm over the whole width, float32 inside, scaled in the input's dtype."""
-
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x.float()
-        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)
-        return y.to(x.dtype) * self.weight
 
 
 class SelfAttention(nn.Module):
@@ -82,14 +49,20 @@ class SelfAttention(nn.Module):
         self.norm_k = RMSNorm(dim, config.eps)
 
     def forward(
-        self, x: Tensor, rotary: RotaryTable, attention: Attention, regions: Tensor | None
+        self,
+        x: Input,
+        rotary: RotaryTable,
+        attention: Attention,
+        regions: Tensor | None,
+        ops: RowOps = PLAIN,
     ) -> tuple[Tensor, Tensor | None]:
         """b n d -> b n d, and the region map b 3 n when regions are given."""
-        q, k, v = self.qkv(x).chunk(3, -1)
-        q, k = self.norm_q(q), self.norm_k(k)
-        q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))
-        q, k = rotate(q, rotary), rotate(k, rotary)
-        out = self.o(attention(q, k, v).flatten(2))
+        qkv = self.qkv(x)
+        v = qkv.chunk(3, -1)[2].unflatten(-1, (self.heads, -1))
+        q, k = ops.rotary_heads(
+            qkv, self.norm_q.weight, self.norm_k.weight, self.norm_q.eps, rotary
+        )
+        out = self.o(ops.add(attention(q, k, v).flatten(2), None, self.o))
         return out, None if regions is None else region_map(q, k, regions)
 
 
@@ -149,9 +122,10 @@ class CrossAttention(nn.Module):
     def image_keys(self, context: Tensor) -> KeyValue:
         return self._split(self.norm_k_img(self.k_img(context)), self.v_img(context))
 
-    def forward(self, x: Tensor, text: KeyValue, image: KeyValue) -> Tensor:
+    def forward(self, x: Input, text: KeyValue, image: KeyValue, ops: RowOps = PLAIN) -> Tensor:
         q = self.norm_q(self.q(x)).unflatten(-1, (self.heads, -1))
-        return self.o((sdpa(q, *image) + sdpa(q, *text)).flatten(2))
+        seen, read = sdpa(q, *image).flatten(2), sdpa(q, *text).flatten(2)
+        return self.o(ops.add(seen, read, self.o))
 
     def _split(self, k: Tensor, v: Tensor) -> KeyValue:
         return KeyValue(k.unflatten(-1, (self.heads, -1)), v.unflatten(-1, (self.heads, -1)))
@@ -177,14 +151,30 @@ class AudioCrossAttention(nn.Module):
             k = rotate(k, rotary_table(positions, k.shape[-1] // 2))
         return KeyValue(k, v)
 
-    def forward(self, x: Tensor, audio: KeyValue, positions: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Input, audio: KeyValue, positions: Tensor | None, ops: RowOps = PLAIN
+    ) -> Tensor:
         """x: b n d; positions: b n when two voices are told apart, else None."""
         q = self.q_linear(x).unflatten(-1, (self.heads, -1))
         if positions is not None:
             q = rotate(q, rotary_table(positions, q.shape[-1] // 2))
-        frames = audio.k.shape[0] // x.shape[0]
+        frames = audio.k.shape[0] // q.shape[0]
         out = sdpa(rearrange(q, "b (t s) h d -> (b t) s h d", t=frames), *audio)
-        return self.proj(rearrange(out, "(b t) s h d -> b (t s) (h d)", t=frames))
+        out = rearrange(out, "(b t) s h d -> b (t s) (h d)", t=frames)
+        return self.proj(ops.add(out, None, self.proj))
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers; GELU keeps the place between them that it has in the checkpoint."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        widen, narrow = (config.dim, config.ffn_dim), (config.ffn_dim, config.dim)
+        super().__init__(nn.Linear(*widen), nn.Identity(), nn.Linear(*narrow))
+        self.width = config.ffn_dim
+
+    def forward(self, x: Input, ops: RowOps = PLAIN) -> Tensor:
+        first, _, second = self
+        return second(ops.gelu(first(x), second))
 
 
 class Block(nn.Module):
@@ -203,9 +193,7 @@ class Block(nn.Module):
         self.cross_attn = CrossAttention(config)
         self.norm_x = nn.LayerNorm(dim, eps=config.eps)
         self.audio_cross_attn = AudioCrossAttention(config)
-        self.ffn = nn.Sequential(
-            nn.Linear(dim, config.ffn_dim), Gelu(), nn.Linear(config.ffn_dim, dim)
-        )
+        self.ffn = FeedForward(config)
 
     def forward(
         self,
@@ -217,17 +205,22 @@ class Block(nn.Module):
         audio: KeyValue,
         regions: Tensor | None,
         attention: Attention,
+        ops: RowOps = PLAIN,
     ) -> Tensor:
         """x: b n d, time: b 6 d (float32) -> b n d."""
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = (
             (self.modulation.float() + time).unsqueeze(2).unbind(1)
         )
-        h = (layer_norm(x, self.eps) * (1 + scale) + shift).to(x.dtype)
-        y, looks = self.self_attn(h, rotary, attention, regions)
-        x = (x.float() + y.float() * gate).to(x.dtype)
-        x = x + self.cross_attn(layer_norm(x, self.eps, self.norm3).to(x.dtype), text, image)
+        h = ops.norm(x, Affine(1 + scale, shift, self.eps), self.self_attn.qkv)
+        y, looks = self.self_attn(h, rotary, attention, regions, ops)
+        x, h = ops.add_norm(x, y, gate, _affine(self.norm3), self.cross_attn.q)
+        y = self.cross_attn(h, text, image, ops)
+        x, h = ops.add_norm(x, y, None, _affine(self.norm_x), self.audio_cross_attn.q_linear)
         positions = None if looks is None else speaker_positions(looks)
-        h = layer_norm(x, self.eps, self.norm_x).to(x.dtype)
-        x = x + self.audio_cross_attn(h, audio, positions)
-        h = (layer_norm(x, self.eps) * (1 + ffn_scale) + ffn_shift).to(x.dtype)
-        return (x.float() + self.ffn(h).float() * ffn_gate).to(x.dtype)
+        y = self.audio_cross_attn(h, audio, positions, ops)
+        x, h = ops.add_norm(x, y, None, Affine(1 + ffn_scale, ffn_shift, self.eps), self.ffn[0])
+        return add_residual(x, self.ffn(h, ops), ffn_gate)
+
+
+def _affine(layer: nn.LayerNorm) -> Affine:
+    return Affine(layer.weight, layer.bias, layer.eps)

@@ -2,9 +2,9 @@
 
 Weights are inputs of the graph and the number of tokens is a variable, so one graph serves all
 blocks, steps, branches, windows and picture sizes. A second one is made where two voices are told
-apart, and one more for another attention backend. Norms, modulation, rotary embedding, 8-bit
-rounding, GELU, gates and sums are fused into the kernels the compiler writes; matrix products and
-attention stay the libraries'.
+apart, and one more for another attention backend. What lies between matrix products and attention
+is fused: by the compiler, and on GPUs with 8-bit floating point by the kernels of row_kernels.py,
+which it takes as they are. Matrix products and attention stay the libraries'.
 
 Axes: b batch, n tokens, s tokens of the first frame, d width.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from infinitetalk.models.attention import BACKENDS, Attention, RotaryTable, cudnn, sdpa
 from infinitetalk.models.block import Block, KeyValue
+from infinitetalk.models.row_ops import PLAIN, RowOps
 
 RunBlock = Callable[
     [
@@ -51,13 +52,14 @@ def run_block(
     audio: KeyValue,
     regions: Tensor | None,
     attention: Attention,
+    ops: RowOps = PLAIN,
 ) -> Tensor:
     """The block as it is written."""
-    out: Tensor = block(tokens, time, rotary, text, image, audio, regions, attention)
+    out: Tensor = block(tokens, time, rotary, text, image, audio, regions, attention, ops)
     return out
 
 
-def compiled(compiler: Compiler = "inductor") -> RunBlock:
+def compiled(compiler: Compiler = "inductor", ops: RowOps = PLAIN) -> RunBlock:
     """`run_block` compiled; what it takes is compiled when it is first called."""
     from torch._dynamo import mark_dynamic  # takes a second to load
 
@@ -80,7 +82,7 @@ def compiled(compiler: Compiler = "inductor") -> RunBlock:
         if regions is not None:
             mark_dynamic(regions, 1)
         attend = attention if attention in _TRACEABLE else as_operator(attention.__name__)
-        return graph(block, tokens, time, rotary, text, image, audio, regions, attend)
+        return graph(block, tokens, time, rotary, text, image, audio, regions, attend, ops)
 
     return run
 

@@ -21,7 +21,10 @@ _MULTIPLE = 16  # of k and n: what the kernels of the devices take
 
 
 class Rows(NamedTuple):
-    """A quantised matrix: e4m3 values m k and a float32 scale m for its rows."""
+    """A quantised matrix: e4m3 values m k and a float32 scale m for its rows.
+
+    Of activations m may be several axes.
+    """
 
     values: Tensor
     scale: Tensor
@@ -32,19 +35,19 @@ Kernel = Callable[[Rows, Rows, Tensor | None, torch.dtype], Tensor]
 
 
 def quantize_rows(x: Tensor) -> Rows:
-    """Round m k to e4m3 with scales that map the largest magnitude of a row to 448.
+    """Round ... k to e4m3 with scales that map the largest magnitude of a row to 448.
 
     Nothing is clamped: a quotient a hair above 448 rounds to 448, as all do up to 464.
     """
     largest = torch.linalg.vector_norm(x, torch.inf, -1)
     scale = (largest.float() / LARGEST).clamp(min=_SMALLEST_SCALE)
-    values = x / scale[:, None]  # in float32
+    values = x / scale[..., None]  # in float32
     return Rows(values.to(FLOAT8, memory_format=torch.contiguous_format), scale)
 
 
 def dequantize(values: Tensor, scale: Tensor) -> Tensor:
     """The inverse of `quantize_rows` up to its rounding, in float32."""
-    return values.float() * scale[:, None]
+    return values.float() * scale[..., None]
 
 
 def rowwise(x: Rows, weight: Rows, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -126,14 +129,15 @@ class Float8Linear(nn.Module):
         """Nothing: code that finds a tensor here would cast activations to its dtype, unscaled
         (umT5 of transformers does)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """... k -> ... n, in the dtype of x."""
-        shape = (*x.shape[:-1], self.out_features)
-        if x.numel() == 0:
-            return x.new_empty(shape)
-        rows = quantize_rows(x.reshape(-1, self.in_features))
+    def forward(self, x: Tensor | Rows) -> Tensor:
+        """... k -> ... n, in the dtype of x; of rows that are rounded already in bfloat16."""
+        rows, dtype = (x, torch.bfloat16) if isinstance(x, Rows) else (quantize_rows(x), x.dtype)
+        shape = (*rows.scale.shape, self.out_features)
+        if rows.scale.numel() == 0:
+            return rows.scale.new_empty(shape, dtype=dtype)
+        rows = Rows(rows.values.reshape(-1, self.in_features), rows.scale.flatten())
         weight = Rows(self.weight_float8, self.weight_scale)
-        return self.kernel(rows, weight, self.bias, x.dtype).reshape(shape)
+        return self.kernel(rows, weight, self.bias, dtype).reshape(shape)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

@@ -1,9 +1,9 @@
 """The InfiniteTalk transformer: Wan2.1-I2V's video DiT with an audio attention in every block.
 
 Parameters carry the original checkpoint's names, but query, key and value of the self-attention are
-one layer, `qkv`. What does not change over the denoising steps
-(keys and values of text, image and audio, the rotary table, the condition latent) is computed once
-into a `Conditioning`; a forward then only reads it.
+one layer, `qkv`. What does not change over the denoising steps (keys and values of text, image and
+audio, the rotary table, the condition latent) is computed once into a `Conditioning`; a forward
+then only reads it.
 
 Follows Wan (arXiv 2503.20314), MultiTalk (arXiv 2505.22647) for the audio attention and the routing
 of two voices, and InfiniteTalk (arXiv 2508.14033) for the conditioning.
@@ -26,8 +26,10 @@ from torch import Tensor, nn
 
 from infinitetalk.models.attention import Attention, RotaryTable, rotary_grid
 from infinitetalk.models.audio_projection import AudioProjection
-from infinitetalk.models.block import Block, Keys, layer_norm
+from infinitetalk.models.block import Block, Keys
 from infinitetalk.models.compiled import Compiler, RunBlock, compiled, run_block
+from infinitetalk.models.row_choice import best_row_ops
+from infinitetalk.models.row_ops import RowOps, layer_norm
 from infinitetalk.models.transformer_config import TransformerConfig
 
 
@@ -135,9 +137,10 @@ class InfiniteTalkTransformer(nn.Module):
 
     # -- once per process ------------------------------------------------------------------------
 
-    def compile_blocks(self, compiler: Compiler = "inductor") -> None:
-        """Run the blocks as compiled graphs from now on; see `compiled`."""
-        self._run_block = compiled(compiler)
+    def compile_blocks(self, compiler: Compiler = "inductor", ops: RowOps | None = None) -> None:
+        """Run the blocks as compiled graphs from now on, of `ops` or the best for this device."""
+        ops = best_row_ops(self._blocks()[0]) if ops is None else ops
+        self._run_block = compiled(compiler, ops)
 
     def run_eagerly(self) -> None:
         """Run the blocks as they are written; how it begins."""

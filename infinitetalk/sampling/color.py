@@ -1,7 +1,7 @@
 """Colour matching: every frame takes the Lab mean and deviation of a reference picture.
 
 Reinhard et al. 2001, in CIE L*a*b* (D65, 2 degrees). Keeps the colours of a long video from
-drifting, on the device the frames are on.
+drifting, on the device the frames are on and a few at a time: a frame is matched by itself.
 
 Axes: f frames, h w size; channels first, RGB in [-1, 1], float32.
 """
@@ -18,6 +18,8 @@ _XYZ_FROM_RGB = (
 _WHITE = (0.95047, 1.0, 1.08883)
 _LINEAR_BELOW = 0.008856  # CIE: below this the cube root is replaced by a line
 
+AT_ONCE = 8  # frames: enough to keep a GPU busy, little beside a window
+
 
 def match_color(frames: Tensor, reference: Tensor, strength: float) -> Tensor:
     """Blend frames with their colour-matched version.
@@ -31,19 +33,24 @@ def match_color(frames: Tensor, reference: Tensor, strength: float) -> Tensor:
     """
     if strength == 0:
         return frames
-    source = ((frames + 1) / 2).clamp(0, 1)
-    matched = _rgb_from_lab(_transfer(_lab_from_rgb(source), _lab_of(reference))).clamp(0, 1)
-    return ((1 - strength) * source + strength * matched) * 2 - 1
+    goal = _statistics(_lab_from_rgb(_unit(reference[:, None])))
+    blended = torch.empty_like(frames)
+    for few, target in zip(frames.split(AT_ONCE, 1), blended.split(AT_ONCE, 1), strict=True):
+        source = _unit(few)
+        matched = _rgb_from_lab(_transfer(_lab_from_rgb(source), goal))
+        target.copy_(((1 - strength) * source + strength * matched) * 2 - 1)
+    return blended
 
 
-def _lab_of(reference: Tensor) -> Tensor:
-    return _lab_from_rgb(((reference[:, None] + 1) / 2).clamp(0, 1))
+def _unit(pixels: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1]."""
+    return ((pixels + 1) / 2).clamp(0, 1)
 
 
-def _transfer(source: Tensor, reference: Tensor) -> Tensor:
-    """Both 3 f h w in Lab; population statistics per frame and channel."""
+def _transfer(source: Tensor, goal: tuple[Tensor, Tensor]) -> Tensor:
+    """3 f h w in Lab to a mean and deviation; population statistics per frame and channel."""
     mean, std = _statistics(source)
-    goal_mean, goal_std = _statistics(reference)
+    goal_mean, goal_std = goal
     scaled = (source - mean) / torch.where(std == 0, 1.0, std) * goal_std + goal_mean
     return torch.where(std == 0, goal_mean.expand_as(source), scaled)
 
@@ -77,7 +84,7 @@ def _rgb_from_lab(lab: Tensor) -> Tensor:
     y = (lightness + 16) / 116
     xyz = torch.stack((y + a / 500, y, (y - b / 200).clamp(min=0)))
     xyz = torch.where(xyz > 0.2068966, xyz**3, (xyz - 16 / 116) / 7.787) * _white(lab)
-    inverse = torch.linalg.inv(lab.new_tensor(_XYZ_FROM_RGB).double()).to(lab.dtype)
-    linear = _mix(inverse, xyz)
+    inverse = torch.linalg.inv(torch.tensor(_XYZ_FROM_RGB).double())
+    linear = _mix(inverse.to(lab), xyz)
     curved = 1.055 * linear.clamp(min=1e-12) ** (1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, curved, linear * 12.92).clamp(0, 1)

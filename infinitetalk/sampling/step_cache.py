@@ -12,7 +12,7 @@ windows as soon as a step has other than three forwards; see golden case 13.)
 Axes: n tokens, d width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,7 +46,10 @@ def compute_all(steps: int) -> StepPlan:
 
 
 def plan_steps(
-    modulations: Sequence[Tensor], threshold: float, coefficients: Sequence[float]
+    modulations: Sequence[Tensor],
+    threshold: float,
+    coefficients: Sequence[float],
+    forced: Collection[int] = (),
 ) -> StepPlan:
     """Decide for every step of a schedule.
 
@@ -54,6 +57,8 @@ def plan_steps(
         modulations: the time modulation of each step (any shape).
         threshold: blocks are left out while the summed change is below it.
         coefficients: polynomial from relative change to change, highest power first.
+        forced: steps, counted from 0, that are computed whatever changed, because a branch that
+            was not run before has nothing yet to add again.
     """
     computed: list[bool] = []
     accumulated: list[float] = []
@@ -62,7 +67,8 @@ def plan_steps(
         if step >= WARMUP_STEPS:
             change = relative_change(modulation, modulations[step - 1])
             total += float(np.polyval(coefficients, change))
-        computed.append(step < WARMUP_STEPS or not total < threshold)  # NaN is no reason to skip
+        is_small = total < threshold  # NaN is not
+        computed.append(step < WARMUP_STEPS or step in forced or not is_small)
         total = 0.0 if computed[-1] else total
         accumulated.append(total)
     return StepPlan(tuple(computed), tuple(accumulated))

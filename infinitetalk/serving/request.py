@@ -33,6 +33,8 @@ FREE_TEXT = frozenset({"prompt", "negative_prompt"})
 _MAX_DECOMPOSED = 3 * MAX_PROMPT_CHARACTERS
 _SEEDS = 2**31
 _BOXES = "must be two boxes, [[top, left, bottom, right], ...], in whole pixels"
+_INTERVAL = "must be two whole numbers, [first step, last step]"
+_LISTS = {"boxes": _BOXES, "audio_guidance_interval": _INTERVAL}
 
 # What pydantic calls a problem -> what we say after the name of the field.
 _SENTENCES = {
@@ -75,7 +77,7 @@ def _json_list(value: object) -> object:
     try:
         return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
-        raise ValueError(_BOXES) from None
+        raise ValueError("must be a list") from None
 
 
 _Text = Annotated[str, Field(max_length=_MAX_DECOMPOSED), AfterValidator(_composed)]
@@ -85,6 +87,8 @@ _Real = Annotated[float, BeforeValidator(_no_truth)]
 _Boxes = Annotated[
     list[tuple[int, int, int, int]], Field(max_length=2), BeforeValidator(_json_list)
 ]
+_Interval = Annotated[list[_Whole], Field(min_length=2, max_length=2), BeforeValidator(_json_list)]
+"""A list: BentoML's clients read no schema of a tuple."""
 
 
 class GenerateRequest(BaseModel):
@@ -113,6 +117,18 @@ class GenerateRequest(BaseModel):
     )
     audio_guidance: _Real | None = Field(
         None, ge=0, le=20, description="Above 1 the lips follow the voice closer."
+    )
+    audio_guidance_interval: _Interval | None = Field(
+        None,
+        description="First and last step, counted from 1, with audio guidance; the others take a "
+        "forward less. All steps if absent.",
+    )
+    step_cache_threshold: _Real | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="Above 0, steps that would change little are left out; they are counted as "
+        "skipped_steps.",
     )
     max_seconds: _Real | None = Field(
         None, ge=MIN_SPEECH_SECONDS, description="Render the first seconds only."
@@ -211,6 +227,8 @@ def to_spec(
         steps=request.steps,
         text_guidance=request.text_guidance,
         audio_guidance=request.audio_guidance,
+        audio_guidance_interval=_steps(request),
+        step_cache_threshold=request.step_cache_threshold,
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         seed=seeds() if request.seed is None else request.seed,
@@ -218,6 +236,14 @@ def to_spec(
         boxes=None if request.boxes is None else tuple(Box(*box) for box in request.boxes),
         max_seconds=request.max_seconds,
     )
+
+
+def _steps(request: GenerateRequest) -> tuple[int, int] | None:
+    """First and last step with audio guidance."""
+    if request.audio_guidance_interval is None:
+        return None
+    first, last = request.audio_guidance_interval
+    return first, last
 
 
 def fingerprint(request: GenerateRequest, digests: Mapping[str, str]) -> str:
@@ -235,5 +261,5 @@ def _invalid(error: ValidationError) -> InvalidField:
     problem, *_ = error.errors(include_url=False, include_input=False)
     field = str(problem["loc"][0])
     context: dict[str, Any] = problem.get("ctx", {})
-    says = _BOXES if field == "boxes" else _SENTENCES.get(problem["type"], "is not valid")
+    says = _LISTS.get(field) or _SENTENCES.get(problem["type"], "is not valid")
     return InvalidField(f"{field} {says.format(**context)}.", field=field)

@@ -46,6 +46,7 @@ def describe(
         "resolution": job.spec.resolution,
         "seed": job.spec.seed,
         "attention": job.usage.attention,
+        "fallback_windows": job.usage.fallback_windows,
         "gpu_seconds": round(job.usage.gpu_seconds, 3),
         "cost_usd": round(job.usage.cost_usd, 6),
         "attempt": job.attempt,

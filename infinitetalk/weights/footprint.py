@@ -2,7 +2,8 @@
 
 The estimate comes from constants that say what is live at the height of each part of a window;
 they are measured on an H200 (`python -m benchmarks.memory`) and have to be measured again when the
-code of that part changes.
+code of that part changes. The VAE's were 35 and 44 before frames were stacked as channels; what
+that adds is reckoned.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,9 +23,10 @@ from infinitetalk.weights.quantize import is_quantized
 from infinitetalk.weights.text_placement import TextPlacement
 
 FORWARD_WIDTHS = 20  # of the transformer, for every token, in its arithmetic; 13 without 8 bits
-ENCODE_LAYERS = 45  # of the VAE's width in channels, as large as the picture, float32
-DECODE_LAYERS = 59  # likewise: 4 frames at once and the causal cache
-MATCH_COPIES = 9  # of a window's frames, float32, while their colours are matched
+ENCODE_LAYERS = 42  # of the VAE's width in channels, as large as the picture, in its arithmetic
+WHOLE_LAYERS = 2  # likewise: what the decoder makes of the whole picture, for all frames
+DECODE_LAYERS = 52  # likewise, as large as a tile: 4 frames at once and the causal cache
+MATCH_COPIES = 3  # of a window's frames, float32, while their colours are matched
 RESERVE = GIB  # on a GPU: the libraries' workspaces, and gaps between blocks
 SPEAKERS = 2  # whose voices are heard at once
 _FLOAT32 = 4  # bytes
@@ -67,21 +69,39 @@ class Footprint:
         )
         return Memory(device=0, host=size) if is_away else Memory(device=size, host=0)
 
-    def window(self, resolution: str) -> int:
-        """What a window takes beside the weights, at its highest moment."""
-        reserve = RESERVE if self.device.type == "cuda" else 0
-        return max(self.window_parts(resolution).values()) + reserve
+    def window(self, resolution: str, tiles: int = 1) -> int:
+        """What a window takes beside the weights, at its highest moment.
 
-    def window_parts(self, resolution: str) -> Mapping[str, int]:
+        Args:
+            tiles: rows and columns in which pictures are decoded.
+        """
+        reserve = RESERVE if self.device.type == "cuda" else 0
+        return max(self.window_parts(resolution, tiles).values()) + reserve
+
+    def window_parts(self, resolution: str, tiles: int = 1) -> Mapping[str, int]:
         """The same for each part of a window, as `benchmarks.memory` measures them."""
         keys, frames = self._keys(), self._frames(resolution)
-        layer = largest(self.preset.buckets[resolution]) * self.config.vae.dim * _FLOAT32
+        buckets = self.preset.buckets[resolution]
+        layer, tile = self._layer(largest(buckets)), self._layer(self._tile(buckets, tiles))
         return {
             "VAE encode": keys + frames + layer * ENCODE_LAYERS,
             "transformer forward": keys + self._token_values(resolution) * FORWARD_WIDTHS,
-            "VAE decode": keys + frames + layer * DECODE_LAYERS,
+            "VAE decode": keys + frames + layer * WHOLE_LAYERS + tile * DECODE_LAYERS,
             "colour match": keys + frames * MATCH_COPIES,
         }
+
+    def _layer(self, pixels: int) -> int:
+        """Channels of the VAE's width for so many pixels."""
+        dtype = component_dtypes(self.arithmetic, self.device)["vae"]
+        return int(pixels * self.config.vae.dim * dtype.itemsize)
+
+    def _tile(self, buckets: BucketTable, count: int) -> int:
+        """Pixels of the largest tile: its part of a side and what that depends on around it."""
+        margin = 2 * VAE_STRIDE_SPACE * self.config.vae.reach
+        sides = (
+            [min(side, -(-side // count) + margin) for side in size] for size in buckets.values()
+        )
+        return max(height * width for height, width in sides)
 
     @cached_property
     def _shapes(self) -> Mapping[str, Shapes]:

@@ -72,9 +72,10 @@ class Packer:
         self._stored = _canonical_keys(name, tensors)
         self._scales: dict[str, Tensor] = {}
         shapes = {key: tensors.entries[stored].shape for key, stored in self._stored.items()}
+        self._refuse_quantized(sorted(float8_keys(tensors.entries)))
         require_fit(name, config, shapes)
         needed = _needed_keys(name, config)
-        self._require_original(needed)
+        self._refuse_quantized(key for key in needed if not self._is_floating(key))
         self.replaced = _held_twice(layers)
         self.unused = sorted(self._stored.keys() - needed)
         self.loras = [
@@ -96,12 +97,13 @@ class Packer:
             self.make(weight)
         return self._scales.pop(weight)
 
-    def _require_original(self, needed: Iterable[str]) -> None:
-        """Refuse weights that somebody has quantised: their values mean nothing by themselves."""
-        entries = self._tensors.entries
-        whole = (key for key in needed if not entries[self._stored[key]].dtype.is_floating_point)
-        for key in (*whole, *sorted(float8_keys(entries))):
+    def _refuse_quantized(self, keys: Iterable[str]) -> None:
+        """Weights that somebody has quantised mean nothing by themselves."""
+        for key in keys:
             raise WeightsCorrupt(f"The weights of {self.component} are quantised already: {key}.")
+
+    def _is_floating(self, key: str) -> bool:
+        return self._tensors.entries[self._stored[key]].dtype.is_floating_point
 
     def _merged(self, key: str) -> Tensor:
         return add_loras(self._tensors.read(self._stored[key]), key, self.loras)

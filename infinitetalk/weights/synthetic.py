@@ -35,6 +35,7 @@ from infinitetalk.weights.quantize import is_quantized, quantized
 SEED = 20250819
 SPEAKERS = 2
 RECIPE = f"random weights, seed {SEED}, layout 1"
+_CPU = torch.device("cpu")
 
 
 def _tiny(vocabulary: int) -> ModelConfig:
@@ -123,23 +124,31 @@ def _tokenizer() -> Iterator[Path]:
 
 
 def random_weights(
-    name: str, shapes: Mapping[str, Tensor], *, is_fp8: bool = False
+    name: str,
+    shapes: Mapping[str, Tensor],
+    *,
+    is_fp8: bool = False,
+    device: torch.device = _CPU,
 ) -> dict[str, Tensor]:
-    """The tensors of a network under original names, as they are stored."""
+    """The tensors of a network under original names, as they are stored.
+
+    Args:
+        device: draws them; each kind of device draws numbers of its own.
+    """
     weights: dict[str, Tensor] = {}
     for key, shape in shapes.items():
-        weight = random_weight(f"{name}.{key}", shape.shape)
+        weight = random_weight(f"{name}.{key}", shape.shape, device)
         weights |= quantized(key, weight) if is_fp8 and is_quantized(key, name) else {key: weight}
     return weights
 
 
-def random_weight(key: str, shape: torch.Size) -> Tensor:
+def random_weight(key: str, shape: torch.Size, device: torch.device = _CPU) -> Tensor:
     """A weight that depends on its name alone: norms 1, biases 0, matrices of unit gain."""
     if key.endswith("bias"):
-        return torch.zeros(shape, dtype=torch.bfloat16)
+        return torch.zeros(shape, dtype=torch.bfloat16, device=device)
     if len(shape) == 1 or key.endswith(("gamma", "weight_g")):
-        return torch.ones(shape, dtype=torch.bfloat16)
+        return torch.ones(shape, dtype=torch.bfloat16, device=device)
     seed = int.from_bytes(hashlib.sha256(f"{SEED}.{key}".encode()).digest()[:7], "big")
-    values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    values = torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device)
     fan_in = shape[1:].numel() if "embedding" not in key else shape[-1]
     return (values / fan_in**0.5).to(torch.bfloat16)

@@ -11,8 +11,8 @@ def test_the_bytes_of_every_network_are_counted_from_the_first_on(settings: Sett
     loaded = load(weights, settings, CPU, started=4.0, clock=ticks)
     stored = sum(path.stat().st_size for path in weights.folder.glob("*.safetensors"))
     assert 0.5 * stored < loaded.size_bytes < stored  # the rest is headers
-    assert (loaded.verifying_s, loaded.reading_s) == (1.0, 1.0)
-    assert loaded.since_start_s == 9.0
+    assert (loaded.verifying_s, loaded.reading_s, loaded.preparing_s) == (1.0, 1.0, 1.0)
+    assert loaded.since_start_s == 10.0
     assert loaded.runner.preset == "tiny"
 
 

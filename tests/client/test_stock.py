@@ -18,12 +18,6 @@ from tests.scripted_server import ScriptedServer, headers_of, said
 ASSETS = Path(errors.__file__).parent / "demo" / "assets"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
 @pytest.fixture
 def client(server: RunningServer) -> Iterator[Client]:
     with Client(server.url) as client:

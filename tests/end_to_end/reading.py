@@ -1,13 +1,16 @@
 """Reading a finished video back, by another program than the one that wrote it (PyAV)."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
+import soundfile
 from PIL import Image
 
 from infinitetalk.demo.portrait import draw_portrait
+from infinitetalk.spec import GenerationSpec
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,26 @@ def read_video(path: Path) -> Video:
         blocks = [frame.to_ndarray() for frame in file.decode(audio=0)]
     sound = np.concatenate([block.mean(axis=0) for block in blocks])
     return Video(np.stack(frames), times, facts[0], codecs, facts[1], sound, *sound_facts, comment)
+
+
+def check_video(path: Path, speech: Path, spec: GenerationSpec) -> None:
+    """What holds for every result: codecs, times, length, sound in place."""
+    video = read_video(path)
+    samples, rate = soundfile.read(speech, dtype="float32", always_2d=True)
+    seconds = len(samples) / rate
+    assert video.codecs == ("h264", "aac")
+    assert video.pixel_format == "yuv420p"
+    assert video.rate == 25
+    assert abs(len(video.frames) - seconds * 25) <= 1
+    assert np.allclose(np.diff(video.times), 1 / 25, atol=1e-6)
+    assert (video.sample_rate, video.channels) == (rate, samples.shape[1])
+    assert atom_order(path).index("moov") < atom_order(path).index("mdat")
+    assert video.frames.shape[1:3] in spec.buckets.values()
+    assert json.loads(video.comment)["ai_generated"] is True
+    reach = min(2000, len(samples) // 4)
+    lag, agreement = best_lag(video.sound, samples.mean(axis=1), reach)
+    assert abs(lag) <= 8
+    assert agreement > 0.9
 
 
 def best_lag(sound: np.ndarray, original: np.ndarray, reach: int = 2000) -> tuple[int, float]:

@@ -84,6 +84,8 @@ def test_bad_files_are_refused_by_their_code(
         (("--steps", "0"), "steps"),
         (("--steps", "9999"), "steps"),
         (("--audio-guidance", "nan"), "audio_guidance"),
+        (("--audio-guidance-interval", "1,3"), "audio_guidance_interval"),
+        (("--step-cache-threshold", "-1"), "step_cache_threshold"),
         (("--text-guidance", "-1"), "text_guidance"),
         (("--resolution", "4k"), "4k"),
         (("--seed", "-1"), "seed"),

@@ -1,6 +1,7 @@
 """The command as a person uses it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -70,20 +71,15 @@ def test_same_seed_same_video_and_another_seed_another(
     assert (frames[0] != frames[2]).any()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_go_on_and_does(
-    number: signal.Signals,
-    portrait: Path,
-    make_speech: Make,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    portrait: Path, make_speech: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "video.mp4"
     folder = JobFolder(tmp_path / "video.mp4.job")
     command = _command(portrait, make_speech(60.0, rate=16000, channels=1), output)
     process = _start(command)
     _wait_for(folder.fragment(2))
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "Stopping" in said
@@ -309,6 +305,20 @@ def test_doctor_describes_this_machine(capsys: pytest.CaptureFixture[str]) -> No
     said = capsys.readouterr().out
     for row in ("torch", "device cpu", "attention sdpa", "preset tiny", "ffmpeg", "memory demo"):
         assert row in said
+
+
+def test_doctor_times_a_start_by_its_parts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INFINITETALK_PRESET", "tiny")
+    assert main(["doctor", "--time"]) == 0
+    said = capsys.readouterr().out
+    assert "start of tiny" in said
+    seconds = dict(re.findall(r"│ (.+?) +│ +([\d.]+) │", said))
+    assert list(seconds)[-3:] == ["first step", "to the first step", "to its end"]
+    *parts, until, end = map(float, seconds.values())
+    assert sum(parts) == pytest.approx(end, abs=0.1)
+    assert until == pytest.approx(end - parts[-1], abs=0.02)
 
 
 def test_doctor_tells_what_each_preset_needs_and_which_command_makes_its_weights(

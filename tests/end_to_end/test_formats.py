@@ -1,41 +1,18 @@
 """Every kind of picture, video and voice becomes a video as a player expects it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from PIL import Image
 
 from infinitetalk.demo.portrait import draw_portrait
 from infinitetalk.runner import Result, Runner
-from infinitetalk.spec import Box, GenerationSpec, SpeakingOrder, specify
-from tests.end_to_end.reading import atom_order, best_lag, photo_with_rotation, read_video
+from infinitetalk.spec import Box, SpeakingOrder, specify
+from tests.end_to_end.reading import check_video, photo_with_rotation, read_video
 
 Render = Callable[..., Result]
 Make = Callable[..., Path]
-
-
-def check_video(result: Result, speech: Path, spec: GenerationSpec) -> None:
-    """What holds for every result: codecs, times, length, sound in place."""
-    video = read_video(result.path)
-    samples, rate = soundfile.read(speech, dtype="float32", always_2d=True)
-    seconds = len(samples) / rate
-    assert video.codecs == ("h264", "aac")
-    assert video.pixel_format == "yuv420p"
-    assert video.rate == 25
-    assert abs(len(video.frames) - seconds * 25) <= 1
-    assert np.allclose(np.diff(video.times), 1 / 25, atol=1e-6)
-    assert (video.sample_rate, video.channels) == (rate, samples.shape[1])
-    assert atom_order(result.path).index("moov") < atom_order(result.path).index("mdat")
-    assert video.frames.shape[1:3] in spec.buckets.values()
-    assert json.loads(video.comment)["ai_generated"] is True
-    reach = min(2000, len(samples) // 4)
-    lag, agreement = best_lag(video.sound, samples.mean(axis=1), reach)
-    assert abs(lag) <= 8
-    assert agreement > 0.9
 
 
 @pytest.fixture(scope="module")
@@ -62,27 +39,25 @@ def scenes(media: Path, portrait: Path, convert: Make) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("scene", ["jpeg_rotated", "png_alpha", "webp", "mp4_30", "mp4_23976"])
-def test_demo_takes_every_kind_of_scene(
-    scene: str,
-    scenes: dict[str, Path],
-    portrait: Path,
-    demo: Runner,
-    render: Render,
-    make_speech: Make,
+def test_every_kind_of_scene_is_taken(
+    scene: str, scenes: dict[str, Path], tiny: Runner, render: Render, make_speech: Make
 ) -> None:
-    spec = specify("demo", steps=2, audio_guidance=1.0)
-    speech = make_speech(0.4)
-    check_video(render(demo, spec, scenes[scene], [speech]), speech, spec)
+    speech, spec = make_speech(0.4), specify("tiny")
+    check_video(render(tiny, spec, scenes[scene], [speech]).path, speech, spec)
 
 
-def test_demo_renders_several_windows_of_a_moving_scene(
-    scenes: dict[str, Path], demo: Runner, render: Render, make_speech: Make
+def test_a_moving_scene_is_rendered_in_several_windows(
+    scenes: dict[str, Path], tiny: Runner, render: Render, make_speech: Make
 ) -> None:
-    spec = specify("demo", steps=1, audio_guidance=1.0)
-    speech = make_speech(2.2)
-    result = render(demo, spec, scenes["mp4_30"], [speech])
+    speech, spec = make_speech(2.2), specify("tiny")
+    result = render(tiny, spec, scenes["mp4_30"], [speech])
     assert result.windows == 2
-    check_video(result, speech, spec)
+    check_video(result.path, speech, spec)
+
+
+def test_the_demo_renders(portrait: Path, demo: Runner, render: Render, make_speech: Make) -> None:
+    speech, spec = make_speech(0.4), specify("demo", steps=1, audio_guidance=1.0)
+    check_video(render(demo, spec, portrait, [speech]).path, speech, spec)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +86,7 @@ def test_every_kind_of_voice_stays_in_step(
     original = make_speech(3.0, rate=rate)
     voice = convert(original, media / f"voice.{suffix}", *options)
     spec = specify("tiny")
-    check_video(render(tiny, spec, portrait, [voice]), original, spec)
+    check_video(render(tiny, spec, portrait, [voice]).path, original, spec)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 96000])
@@ -120,7 +95,7 @@ def test_the_sound_keeps_its_rate(
 ) -> None:
     speech = make_speech(1.5, rate=rate, channels=1)
     spec = specify("tiny")
-    check_video(render(tiny, spec, portrait, [speech]), speech, spec)
+    check_video(render(tiny, spec, portrait, [speech]).path, speech, spec)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.4, 1.32, 1.36, 2.44, 2.48])
@@ -131,14 +106,6 @@ def test_the_video_is_as_long_as_the_voice(
     result = render(tiny, specify("tiny"), portrait, [make_speech(seconds)])
     assert result.frames == round(seconds * 25)
     assert len(read_video(result.path).frames) == result.frames
-
-
-def test_a_minute_and_more_has_no_cut(
-    portrait: Path, tiny: Runner, render: Render, make_speech: Make
-) -> None:
-    speech = make_speech(65.0, rate=16000, channels=1)
-    spec = specify("tiny")
-    check_video(render(tiny, spec, portrait, [speech]), speech, spec)
 
 
 def test_max_seconds_cuts_picture_and_sound(

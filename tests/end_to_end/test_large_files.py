@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,13 +16,6 @@ from tests.running_server import RunningServer
 MEGABYTES = 300
 GROWTH = 60e6  # bytes; a body held once would take five times as much
 PATIENCE_S = 3.0  # for /livez, on two busy cores
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with RunningServer(tmp_path_factory.mktemp("server")) as server:
-        server.wait_for_engine()
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +68,7 @@ class Watch:
 def test_an_upload_and_a_result_of_300_megabytes_stay_out_of_memory(
     server: RunningServer, recording: Path, portrait: Path, make_speech: Callable[..., Path]
 ) -> None:
+    server.wait_for_engine()
     small = {"image": portrait.read_bytes(), "audio": make_speech(1.0).read_bytes()}
     httpx.post(f"{server.url}/generate/submit", files=small, timeout=60).raise_for_status()
     with Watch(server) as upload, portrait.open("rb") as image, recording.open("rb") as audio:

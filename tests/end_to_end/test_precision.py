@@ -9,9 +9,9 @@ import pytest
 
 from infinitetalk.config import Settings
 from infinitetalk.errors import DeviceTooSmall, InvalidField
-from infinitetalk.jobfolder import JobFolder
+from infinitetalk.jobfolder import JobFolder, create_job
 from infinitetalk.pipeline import InfiniteTalkPipeline
-from infinitetalk.runner import Result, Runner
+from infinitetalk.runner import Runner
 from infinitetalk.spec import specify
 from infinitetalk.weights.device_memory import Memory
 from infinitetalk.weights.load import Model
@@ -24,13 +24,17 @@ Make = Callable[..., Path]
 Frames = Callable[..., np.ndarray]
 
 
-@pytest.fixture
-def frames(portrait: Path, make_speech: Make, render: Callable[..., Result]) -> Frames:
+@pytest.fixture(scope="module")
+def frames(
+    portrait: Path, make_speech: Make, settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Frames:
     """Decoded frames of a job of two windows."""
 
-    def of(runner: Runner, name: str, seed: int = 1) -> np.ndarray:
+    def of(runner: Runner, seed: int = 1) -> np.ndarray:
+        folder = JobFolder(tmp_path_factory.mktemp("job") / "job")
         spec = specify("tiny", audio_guidance=2.0, seed=seed)
-        result = render(runner, spec, portrait, [make_speech(2.0)], name)
+        create_job(folder, spec, portrait, [make_speech(2.0)], settings)
+        result = runner.run(folder, spec)
         assert (result.frames, result.windows) == (50, 2)
         return read_video(result.path).frames.astype(float)
 
@@ -41,24 +45,36 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(one - other).mean())
 
 
+@pytest.fixture(scope="module")
+def exact(tiny: Runner, frames: Frames) -> np.ndarray:
+    return frames(tiny)
+
+
+@pytest.fixture(scope="module")
+def to_another_seed(tiny: Runner, frames: Frames, exact: np.ndarray) -> float:
+    return distance(frames(tiny, seed=2), exact)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"precision": "fp8"}, {"text_encoder": "device_fp8"}, {"precision": "bfloat16"}],
     ids=str,
 )
 def test_in_less_precision_it_is_still_the_same_video(
-    tiny: Runner, settings: Settings, frames: Frames, changes: dict[str, str]
+    settings: Settings,
+    frames: Frames,
+    exact: np.ndarray,
+    to_another_seed: float,
+    changes: dict[str, str],
 ) -> None:
     """Random weights enlarge every rounding, so the yardstick is a video of another seed."""
     rough = Runner.load("tiny", replace(settings, **changes))  # type: ignore[arg-type]
-    expected = frames(tiny, "fine")
-    other = distance(frames(tiny, "other", seed=2), expected)
-    assert 0 < distance(frames(rough, "rough"), expected) < other / 3
+    assert 0 < distance(frames(rough), exact) < to_another_seed / 3
 
 
 def test_a_job_in_8_bits_gives_the_same_frames_again(settings: Settings, frames: Frames) -> None:
     first, second = (
-        frames(Runner.load("tiny", replace(settings, precision="fp8")), name) for name in "ab"
+        frames(Runner.load("tiny", replace(settings, precision="fp8"))) for _ in range(2)
     )
     assert np.array_equal(first, second)
 

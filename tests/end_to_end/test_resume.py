@@ -27,7 +27,7 @@ from infinitetalk.spec import specify
 from tests.end_to_end.reading import read_video
 
 Make = Callable[..., Path]
-SECONDS = 6.0  # 6 windows
+SECONDS = 4.0  # 4 windows
 SPEC = specify("tiny", audio_guidance=2.0)
 
 
@@ -75,7 +75,7 @@ def _cancel(runner: Runner, folder: JobFolder, steps: int) -> list[Progress]:
     return cancel.seen
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 10, 11, 12])
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 7, 8])
 def test_a_canceled_job_continues_to_the_same_frames(
     steps: int, tiny: Runner, folder: JobFolder, uninterrupted: np.ndarray
 ) -> None:
@@ -91,7 +91,7 @@ def test_cancel_ends_within_one_step(tiny: Runner, folder: JobFolder) -> None:
     assert max((p.window, p.step) for p in seen) == (2, 1)
 
 
-@pytest.mark.parametrize("finished", [0, 2, 5])
+@pytest.mark.parametrize("finished", [1, 3])
 def test_kill_9_and_resume_by_the_command(
     finished: int,
     folder: JobFolder,

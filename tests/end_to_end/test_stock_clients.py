@@ -16,22 +16,13 @@ from bentoml.exceptions import BentoMLException, InvalidArgument, NotFound
 
 from tests.end_to_end.reading import read_video
 from tests.running_server import RunningServer
-from tests.serving.playing import file_server
+from tests.serving.playing import FileServer
 
 # BentoML imports itself at its first use and is not up to date with what it stands on.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 Make = Callable[..., Path]
 FRAMES = 50  # of two seconds
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with file_server() as files:
-        hosts = {"INFINITETALK_FETCH_ALLOWED_HOSTS": files.address}
-        with RunningServer(tmp_path_factory.mktemp("server"), **hosts) as server:
-            server.files = files  # type: ignore[attr-defined]
-            yield server
 
 
 @pytest.fixture
@@ -126,11 +117,12 @@ def test_curl_sends_files(server: RunningServer, portrait: Path, speech: Path) -
     assert wait(server, answer["task_id"])["seed"] == 7
 
 
-def test_curl_sends_urls(server: RunningServer, portrait: Path, speech: Path) -> None:
-    files = server.files  # type: ignore[attr-defined]
-    files.put("/face.png", portrait.read_bytes())
-    files.put("/voice", speech.read_bytes())
-    body = {"image_url": f"{files.url}/face.png", "audio_url": f"{files.url}/voice"}
+def test_curl_sends_urls(
+    server: RunningServer, web: FileServer, portrait: Path, speech: Path
+) -> None:
+    web.put("/face.png", portrait.read_bytes())
+    web.put("/voice", speech.read_bytes())
+    body = {"image_url": f"{web.url}/face.png", "audio_url": f"{web.url}/voice"}
     as_json = ("-H", "content-type: application/json", "-d", json.dumps(body))
     answer = curl(server, "/generate/submit", *as_json)
     assert wait(server, answer["task_id"])["video"]["frames"] == FRAMES

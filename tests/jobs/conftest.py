@@ -1,4 +1,4 @@
-"""The job layer of one host in a temporary folder."""
+"""The job layer of one host in a temporary folder; for fleets, a control plane per module."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,10 @@ from infinitetalk.jobs.database import Database
 from infinitetalk.jobs.outbox import SqliteOutbox
 from infinitetalk.jobs.queue import LocalQueue
 from infinitetalk.jobs.store import SqliteJobStore
+from tests.jobs.dicts import Dicts
 from tests.jobs.records import FakeClock
+from tests.jobs.volumes import Volumes
+from tests.modal_control_plane.plane import ControlPlane
 
 
 @pytest.fixture
@@ -43,3 +46,19 @@ def blobs(tmp_path: Path) -> DirectoryBlobStore:
 @pytest.fixture
 def outbox(database: Database) -> SqliteOutbox:
     return SqliteOutbox(database)
+
+
+@pytest.fixture(scope="module")
+def plane() -> Iterator[ControlPlane]:
+    with ControlPlane() as plane:
+        yield plane
+
+
+@pytest.fixture(scope="module")
+def dicts(plane: ControlPlane) -> Dicts:
+    return Dicts(plane)
+
+
+@pytest.fixture(scope="module")
+def volumes(plane: ControlPlane) -> Volumes:
+    return Volumes(plane)

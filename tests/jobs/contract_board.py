@@ -1,7 +1,10 @@
 """What every outbox must do, whatever is underneath.
 
-A test class of an outbox inherits it and gives the fixtures `outbox` and `store`.
+A test class of an outbox inherits it. Its fixtures are `outbox`, the `store` of the jobs, and
+`written`, which gives all that is kept of deliveries, as text.
 """
+
+from collections.abc import Callable
 
 import pytest
 
@@ -110,6 +113,23 @@ class OutboxContract:
         end(store, job)
         outbox.failed(only(outbox, NOW), NOW)
         assert only(outbox, NOW - DAY_S).attempts == 1
+
+    @pytest.mark.parametrize("ending", ["delivered", "given up", "forgotten"])
+    def test_a_url_is_dropped_as_soon_as_it_is_not_needed(
+        self, outbox: Outbox, store: JobStore, job: Job, written: Callable[[], str], ending: str
+    ) -> None:
+        """It may carry a secret."""
+        outbox.promise(job.id, Kind.WEBHOOK, URL)
+        end(store, job)
+        assert URL in written()
+        delivery = only(outbox, NOW)
+        if ending == "delivered":
+            outbox.delivered(delivery)
+        elif ending == "given up":
+            outbox.failed(delivery, NOW, is_final=True)
+        else:
+            outbox.forget([job.id])
+        assert URL not in written()
 
     def test_only_the_deliveries_of_the_named_jobs_are_forgotten(
         self, outbox: Outbox, store: JobStore, job: Job

@@ -11,10 +11,6 @@ from infinitetalk.jobs.modal_store import ModalJobStore
 from tests.modal_control_plane.plane import ControlPlane
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
 class Moment:
     """Does something before the request of this number, counted from 0."""
 
@@ -28,10 +24,6 @@ class Moment:
         if self._left < 0 and not self.came:
             self.came = True
             self._do()
-
-
-def kill() -> None:
-    raise Killed
 
 
 class Watched:

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from infinitetalk.jobs.model import MAX_LOSSES, Job, Status, Usage
 from infinitetalk.jobs.outbox import SqliteOutbox
 from infinitetalk.jobs.store import SqliteJobStore
 from infinitetalk.progress import Progress, Stage
+from infinitetalk.serving.status import describe
 from tests.jobs.bench import PRICE, Bench, Writer
 from tests.jobs.records import NOW
 from tests.jobs.scripted import CONTENT, Act, ScriptedRenderer
@@ -317,6 +319,14 @@ def test_usage_adds_up_over_attempts(bench: Bench) -> None:
         attention="sdpa",
         gpu="NVIDIA L40S",
     )
+
+
+def test_windows_that_were_rendered_again_add_up_over_attempts(bench: Bench) -> None:
+    once, twice = (replace(at(Stage.DECODING), fallback_windows=count) for count in (1, 2))
+    bench.attempt(at(Stage.DENOISING), once, once, PASSING[0])
+    job = bench.attempt(at(Stage.DENOISING), twice, replace(twice, stage=Stage.WRITING))
+    assert (job.status, job.usage.fallback_windows) == (Status.COMPLETED, 3)
+    assert describe(job)["fallback_windows"] == 3
 
 
 def test_the_row_knows_what_was_used_before_the_engine_is_killed(bench: Bench) -> None:

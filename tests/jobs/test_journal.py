@@ -47,6 +47,7 @@ def test_it_says_what_a_completed_job_was_and_cost() -> None:
         "gpu_seconds": 12.346,
         "cost_usd": 0.012346,
         "attention": "sdpa",
+        "fallback_windows": 0,
         "gpu": "NVIDIA L40S",
         "version": __version__,
     }

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -18,23 +17,13 @@ from infinitetalk.jobs.modal_blobs import VolumeBlobStore
 from infinitetalk.jobs.model import Job, Video
 from infinitetalk.jobs.model import Status as JobStatus
 from tests.jobs.contract import FILES, BlobStoreContract, files, staged
+from tests.jobs.killed import Killed, kill
 from tests.jobs.records import DAY_S, NOW, a_job
-from tests.jobs.volumes import Killed, Moments, Volumes, Watched, kill, tree
+from tests.jobs.volumes import Moments, Volumes, Watched, tree
 from tests.modal_control_plane.plane import ControlPlane
 
 ADOPTING = range(1, 5)  # moments: before and after the files, before and after job.json
 SHARED = sorted(set(FILES) - {"lock"})
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def volumes(plane: ControlPlane) -> Volumes:
-    return Volumes(plane)
 
 
 class Fleet:

@@ -16,24 +16,14 @@ from infinitetalk.errors import JobExpired, StoreBusy
 from infinitetalk.jobfolder import JobFolder
 from infinitetalk.jobs.modal_copies import JobCopies
 from infinitetalk.jobs.modal_files import VolumeFiles
-from tests.jobs.volumes import Killed, Moments, Volumes, Watched, kill, tree
+from tests.jobs.killed import Killed, kill
+from tests.jobs.volumes import Moments, Volumes, Watched, tree
 from tests.modal_control_plane.plane import ControlPlane
 
 JOB = {"job.json": "spec", "input/scene.png": "scene", "input/sound_1": "sound"}
 PUBLISHING = range(1, 5)  # moments: before and after the fragments, before and after the checkpoint
 UPLOADS = 300
 MAKING = range(1, 13)  # of a copy of JOB with a fragment: checkpoint, listing, its four files
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def volumes(plane: ControlPlane) -> Volumes:
-    return Volumes(plane)
 
 
 class Fleet:

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -22,17 +22,6 @@ from tests.modal_control_plane.plane import ControlPlane
 BLOCK_BYTES = 8 * 2**20
 LARGE_BYTES = 96 * 2**20
 GROWTH_BYTES = 64 * 2**20
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def volumes(plane: ControlPlane) -> Volumes:
-    return Volumes(plane)
 
 
 @pytest.fixture

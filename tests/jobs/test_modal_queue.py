@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -27,13 +27,6 @@ from tests.jobs.contract import put
 from tests.jobs.dicts import Dicts, Fleet
 from tests.jobs.records import ENOUGH, PROBLEM, VIDEO, FakeClock, a_job
 from tests.jobs.scripted_calls import ScriptedCalls
-from tests.modal_control_plane.plane import ControlPlane
-
-
-@pytest.fixture(scope="module")
-def dicts() -> Iterator[Dicts]:
-    with ControlPlane() as plane:
-        yield Dicts(plane)
 
 
 class Site:

@@ -1,7 +1,6 @@
 """Finished videos on a container's disk."""
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,17 +20,6 @@ from tests.modal_control_plane.plane import ControlPlane
 
 CALLERS = 20
 SIZE_BYTES = 1000
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def volumes(plane: ControlPlane) -> Volumes:
-    return Volumes(plane)
 
 
 class Site:

@@ -5,7 +5,7 @@ containers that are killed or interfere at every request; and how many requests 
 import importlib
 import pickle
 import pickletools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -21,23 +21,13 @@ from infinitetalk.jobs.modal_tally import ModalTallies
 from infinitetalk.jobs.model import Job, Status, cancel, complete, hand_back, job_from_json, start
 from infinitetalk.jobs.retention import erased
 from tests.jobs.contract import USAGE, JobStoreContract, ended, leased, put
-from tests.jobs.dicts import Dicts, Fleet, Killed, Moment, Watched, kill
+from tests.jobs.dicts import Dicts, Fleet, Moment, Watched
+from tests.jobs.killed import Killed, kill
 from tests.jobs.records import ENOUGH, NOW, SPEC, STEP, VIDEO, FakeClock, a_job
 from tests.modal_control_plane.plane import ControlPlane
 
 SECOND = 10**9
 KEYED = {"idempotency_key": "a telling key", "fingerprint": "telling too"}
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def dicts(plane: ControlPlane) -> Dicts:
-    return Dicts(plane)
 
 
 @pytest.fixture

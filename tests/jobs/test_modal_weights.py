@@ -1,6 +1,5 @@
 """Whether weights are on a Volume, for a process that does not mount it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ from infinitetalk.jobs.modal_weights import AGAIN_S, WeightsOnVolume
 from tests.jobs.records import FakeClock
 from tests.jobs.volumes import Volumes, tree
 from tests.modal_control_plane.plane import ControlPlane
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as plane:
-        yield plane
 
 
 class Weights:

@@ -1,7 +1,7 @@
 """A job in a GPU container of the fleet: taken over, shared, handed back, and never done twice."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Semaphore, current_thread, main_thread
@@ -23,11 +23,11 @@ from infinitetalk.jobs.modal_worker import UNKNOWN, ModalWorker
 from infinitetalk.jobs.model import MAX_LOSSES, Job, Status, cancel, complete, fail, start
 from tests.jobs.contract import put, staged
 from tests.jobs.dicts import Dicts, Fleet, Moment
+from tests.jobs.killed import Killed
 from tests.jobs.records import ENOUGH, NOW, PROBLEM, STEP, VIDEO, FakeClock, a_job
 from tests.jobs.scripted import CONTENT, Act, ScriptedRenderer
 from tests.jobs.scripted_calls import ScriptedCalls
-from tests.jobs.volumes import Killed, Moments, Volumes, Watched, tree
-from tests.modal_control_plane.plane import ControlPlane
+from tests.jobs.volumes import Moments, Volumes, Watched, tree
 
 PATIENCE_S = 30.0
 OUT_OF_MEMORY = OutOfMemory("The device ran out of memory.")
@@ -144,22 +144,6 @@ class Site:
 
     def row(self, job: Job) -> Job:
         return self.store.get(job.id)
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with ControlPlane() as plane:
-        yield plane
-
-
-@pytest.fixture(scope="module")
-def dicts(plane: ControlPlane) -> Dicts:
-    return Dicts(plane)
-
-
-@pytest.fixture(scope="module")
-def volumes(plane: ControlPlane) -> Volumes:
-    return Volumes(plane)
 
 
 @pytest.fixture

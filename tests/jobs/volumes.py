@@ -11,10 +11,6 @@ import modal
 from tests.modal_control_plane.plane import ControlPlane
 
 
-class Killed(BaseException):
-    """The process ends here."""
-
-
 class Volumes:
     """Makes Volumes, each with a folder in which its files are seen."""
 
@@ -83,10 +79,6 @@ class Moments:
         self.passed += 1
         if self._act is not None and self._at in (None, self.passed):
             self._act()
-
-
-def kill() -> None:
-    raise Killed
 
 
 def tree(folder: Path) -> dict[str, str]:

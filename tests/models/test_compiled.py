@@ -12,6 +12,7 @@ from torch import Tensor
 from infinitetalk.models.attention import Attention, sdpa
 from infinitetalk.models.compiled import as_operator
 from infinitetalk.models.float8 import Float8Linear, quantize_linears
+from infinitetalk.models.fused_rows import FUSED
 from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer
 from infinitetalk.models.transformer_config import TransformerConfig
 from infinitetalk.weights.convert import build
@@ -144,6 +145,19 @@ def test_layers_in_8_bits_are_part_of_the_graph(
     off = predict(network) - expected  # a rounding here and there falls the other way
     assert off.norm() < 0.01 * expected.norm()
     assert compiler.graphs == 1
+
+
+def test_fused_rows_are_part_of_the_graph(
+    network: InfiniteTalkTransformer, compiler: Compiler
+) -> None:
+    network = network.bfloat16()
+    quantize_linears(network, [f"blocks.{i}.ffn.2" for i in range(3)])
+    expected = [predict(network, size, voices=2) for size in SIZES[:2]]
+    network.compile_blocks(compiler, FUSED)
+    found = [predict(network, size, voices=2) for size in SIZES[:2]]
+    assert compiler.graphs == 1
+    off = [float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True)]
+    assert 0 < max(off) < 0.01  # a rounding here and there falls the other way
 
 
 def test_a_backend_the_compiler_cannot_read_is_an_operator(

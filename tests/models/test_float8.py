@@ -177,6 +177,12 @@ def test_a_layer_takes_what_a_linear_layer_takes(shape: tuple[int, ...]) -> None
     torch.testing.assert_close(y, layer(x), rtol=0, atol=0.3)
 
 
+@pytest.mark.parametrize("shape", [(64,), (1, 64), (2, 3, 64), (0, 64), (2, 0, 64)])
+def test_a_layer_takes_rows_that_are_rounded_already(shape: tuple[int, ...]) -> None:
+    layer, x = packed(linear(64, 32)), draw(*shape).bfloat16()
+    assert torch.equal(layer(quantize_rows(x)), layer(x))
+
+
 @pytest.mark.parametrize("kernel", [*CPU_KERNELS, emulated])
 @pytest.mark.parametrize("shape", [(16,), (1, 16), (2, 3, 16), (0, 16), (2, 0, 16)])
 def test_every_kernel_takes_any_number_of_tokens(kernel: Kernel, shape: tuple[int, ...]) -> None:

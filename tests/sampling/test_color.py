@@ -4,7 +4,7 @@ import torch
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from infinitetalk.sampling.color import match_color
+from infinitetalk.sampling.color import AT_ONCE, match_color
 
 GENERATOR = torch.Generator().manual_seed(3)
 FRAMES = (torch.rand(3, 4, 24, 20, generator=GENERATOR) * 1.2 - 0.7).clamp(-1, 1)
@@ -47,6 +47,14 @@ def test_every_frame_is_matched_by_itself() -> None:
     together = match_color(FRAMES, REFERENCE, 1.0)
     alone = match_color(FRAMES[:, 2:3], REFERENCE, 1.0)
     assert torch.allclose(together[:, 2:3], alone, atol=1e-6)
+
+
+def test_a_long_clip_is_matched_like_its_frames() -> None:
+    """More frames than are matched at once."""
+    long = FRAMES.repeat(1, 5, 1, 1)[:, : 2 * AT_ONCE + 1]
+    alone = match_color(FRAMES, REFERENCE, 1.0)
+    together = match_color(long, REFERENCE, 1.0)
+    assert torch.allclose(together, alone.repeat(1, 5, 1, 1)[:, : long.shape[1]], atol=1e-6)
 
 
 def test_strength_blends_between_frames_and_match() -> None:

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -67,6 +69,66 @@ def test_every_branch_of_a_step_sees_the_same_latent_in_the_stated_order(
         assert all(torch.equal(r[2], c[2]) for r, c in zip(rows, steps[0], strict=True))
 
 
+BOTH, AUDIO_FREE = ("cond", "drop_text", "uncond"), ("cond", "drop_text")
+
+
+@pytest.mark.parametrize(
+    ("scales", "interval", "forwards"),
+    [
+        ((1.0, 2.0), (1, 5), [("cond", "drop_audio")] * 5),
+        ((1.0, 2.0), (2, 3), [("cond",), *[("cond", "drop_audio")] * 2, ("cond",), ("cond",)]),
+        ((5.0, 4.0), (1, 1), [BOTH, *[AUDIO_FREE] * 4]),
+        ((5.0, 4.0), (5, 5), [*[AUDIO_FREE] * 4, BOTH]),
+        ((5.0, 1.0), (2, 3), [AUDIO_FREE] * 5),
+        ((1.0, 1.0), (2, 3), [("cond",)] * 5),
+    ],
+)
+def test_outside_the_interval_only_the_forwards_without_audio_guidance_are_run(
+    scales: tuple[float, float], interval: tuple[int, int], forwards: list[tuple[str, ...]]
+) -> None:
+    network = Network()
+    run(network, Guidance(*scales, audio_interval=interval))
+    assert [
+        tuple(str(branch) for branch, at, _ in network.seen if at == step) for step in range(5)
+    ] == forwards
+
+
+def moves(guidance: Guidance) -> list[Tensor]:
+    """How far each step goes where every branch keeps its opinion, whatever the latent is."""
+    generator = torch.Generator().manual_seed(3)
+    opinions = {branch: torch.randn(NOISE.shape, generator=generator) for branch in Branch}
+    latents: list[Tensor] = []
+
+    def predict(branch: Branch, step: int, latent: Tensor) -> Tensor:
+        if branch is Branch.COND:
+            latents.append(latent)
+        return opinions[branch]
+
+    options = {"times": TIMES, "guidance": guidance, "on_step": lambda _: None}
+    latents.append(denoise(predict, NOISE, MOTION, **options))  # type: ignore[arg-type]
+    return [after - before for before, after in pairwise(latents)]
+
+
+@pytest.mark.parametrize("apg", [None, Apg(momentum=-0.75, norm_threshold=1.0)], ids=["cfg", "apg"])
+@pytest.mark.parametrize("text_scale", [1.0, 5.0])
+def test_a_step_outside_the_interval_is_one_with_an_audio_scale_of_one(
+    text_scale: float, apg: Apg | None
+) -> None:
+    """What is remembered of the text's direction goes on meanwhile."""
+    interval = moves(Guidance(text_scale, 4.0, apg, audio_interval=(1, 2)))
+    on, off = (moves(Guidance(text_scale, scale, apg)) for scale in (4.0, 1.0))
+    for found, expected, other in zip(interval, on[:2] + off[2:], off[:2] + on[2:], strict=True):
+        assert torch.allclose(found, expected, atol=1e-5)
+        assert not torch.allclose(found, other, atol=1e-3)
+
+
+def test_a_branch_is_new_where_the_interval_begins() -> None:
+    guidance = Guidance(1.0, 2.0, audio_interval=(3, 4))
+    assert guidance.steps_with_new_branch(5) == {2}
+    assert Guidance(1.0, 1.0, audio_interval=(3, 4)).steps_with_new_branch(5) == set()
+    assert Guidance(1.0, 2.0).steps_with_new_branch(5) == set()
+
+
 def test_steps_are_counted_from_one() -> None:
     done: list[int] = []
     run(Network(), on_step=done.append)
@@ -92,3 +154,14 @@ def test_every_run_starts_with_fresh_guidance_averages() -> None:
 def test_motion_that_fills_the_window_is_the_result() -> None:
     motion = torch.ones_like(NOISE)
     assert torch.equal(run(Network(), motion=motion), motion)
+
+
+@pytest.mark.parametrize("apg", [None, Apg()], ids=["cfg", "apg"])
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (1.0, 2.0), (5.0, 1.0), (5.0, 4.0)])
+def test_no_step_waits_for_a_value_from_the_device(
+    scales: tuple[float, float], apg: Apg | None
+) -> None:
+    """Tensors without values cannot be looked at: a branch on one, or its number, would raise."""
+    network, meta = Network(), {"noise": NOISE.to("meta"), "motion": MOTION.to("meta")}
+    assert run(network, Guidance(*scales, apg, audio_interval=(2, 3)), **meta).is_meta
+    assert network.seen[-1][1] == 4

@@ -52,6 +52,13 @@ def test_changes_from_step_to_step_add_up_to_the_threshold_and_start_again() -> 
     assert plan.skipped == 3
 
 
+def test_a_step_on_which_a_branch_begins_is_computed_and_the_sum_starts_again() -> None:
+    levels = [1.0] * WARMUP_STEPS + [1.1, 1.1 * 1.1, 1.1**3, 1.1**4]
+    plan = plan_steps(modulations(*levels), 0.25, LINE, forced={WARMUP_STEPS + 1})
+    assert plan.is_computed[WARMUP_STEPS:] == (False, True, False, False)
+    assert plan.accumulated[WARMUP_STEPS:] == pytest.approx((0.1, 0.0, 0.1, 0.2), abs=1e-5)
+
+
 def test_a_change_is_relative_to_the_step_before() -> None:
     assert relative_change(torch.tensor([2.2, -1.8]), torch.tensor([2.0, -2.0])) == pytest.approx(
         0.1

@@ -46,6 +46,9 @@ def refusal(values: Mapping[str, object]) -> InvalidField:
         ("order", "one-after-the-other", SpeakingOrder.ONE_AFTER_THE_OTHER),
         ("boxes", [[0, 1, 2, 3], [4, 5, 6, 7]], [(0, 1, 2, 3), (4, 5, 6, 7)]),
         ("boxes", "[[0, 1, 2, 3], [4, 5, 6, 7]]", [(0, 1, 2, 3), (4, 5, 6, 7)]),
+        ("audio_guidance_interval", [1, 4], [1, 4]),
+        ("audio_guidance_interval", "[1, 4]", [1, 4]),
+        ("step_cache_threshold", "0.2", 0.2),
         ("prompt", "", ""),
         ("prompt", "123", "123"),
         ("prompt", "e\N{COMBINING ACUTE ACCENT}", "é"),
@@ -97,6 +100,14 @@ def test_a_value_means_the_same_as_text_and_as_json(
         ("boxes", [[0, 1, 2]], "top, left, bottom, right"),
         ("boxes", [[0, 1, 2, 3.5]] * 2, "top, left, bottom, right"),
         ("boxes", [[0, 1, 2, 3]] * 3, "top, left, bottom, right"),
+        ("audio_guidance_interval", "1-4", "[first step, last step]"),
+        ("audio_guidance_interval", "[" * 10_000, "[first step, last step]"),
+        ("audio_guidance_interval", [1], "[first step, last step]"),
+        ("audio_guidance_interval", [1, 2.5], "[first step, last step]"),
+        ("audio_guidance_interval", [True, 4], "[first step, last step]"),
+        ("audio_guidance_interval", 4, "[first step, last step]"),
+        ("step_cache_threshold", -0.1, "at least 0"),
+        ("step_cache_threshold", 11, "at most 10"),
         ("resolution", "480p\nx", "letters, digits"),
         ("preset", "x" * 41, "longer than 40"),
         ("callback_url", 7, "text"),
@@ -198,6 +209,8 @@ def test_what_is_given_is_in_the_spec() -> None:
         "steps": 3,
         "text_guidance": 0,
         "audio_guidance": 3,
+        "audio_guidance_interval": [1, 2],
+        "step_cache_threshold": 0.1,
         "max_seconds": 4,
         "preset": "fast",
         "order": "one-after-the-other",
@@ -206,7 +219,8 @@ def test_what_is_given_is_in_the_spec() -> None:
     spec = to_spec(parse_request(values), "fast")
     assert spec.boxes == (Box(0, 1, 2, 3), Box(4, 5, 6, 7))
     assert spec.order is SpeakingOrder.ONE_AFTER_THE_OTHER
-    for field in values.keys() - {"boxes", "order"}:
+    assert spec.audio_guidance_interval == (1, 2)
+    for field in values.keys() - {"boxes", "order", "audio_guidance_interval"}:
         assert getattr(spec, field) == values[field]
 
 
@@ -223,6 +237,7 @@ def test_another_preset_than_the_deployed_one_is_refused(preset: str) -> None:
         ("fast", {"steps": 13}, "steps"),
         ("tiny", {"resolution": "480p"}, "resolution"),
         ("tiny", {"boxes": [[0, 0, 1, 1]]}, "boxes"),
+        ("tiny", {"audio_guidance_interval": [1, 3]}, "audio_guidance_interval"),
     ],
 )
 def test_the_deployed_preset_has_bounds_of_its_own(

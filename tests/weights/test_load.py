@@ -51,10 +51,11 @@ def test_every_network_is_ready_to_run(tiny_model: Model) -> None:
     [
         ("cpu", "float32", ["float32"] * 5),
         ("cpu", "bfloat16", ["bfloat16", "float32", "bfloat16", "float32", "float32"]),
-        ("cuda", "bfloat16", ["bfloat16", "float32", "bfloat16", "float16", "float32"]),
+        ("cuda", "bfloat16", ["bfloat16", "float16", "bfloat16", "float16", "float32"]),
+        ("cuda", "float32", ["float32", "float32", "float32", "float16", "float32"]),
     ],
 )
-def test_vae_and_speech_encoder_are_always_float32(
+def test_networks_have_an_arithmetic_of_their_own(
     device: str, precision: str, dtypes: list[str]
 ) -> None:
     chosen = component_dtypes(getattr(torch, precision), torch.device(device))

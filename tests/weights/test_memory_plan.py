@@ -43,6 +43,23 @@ def test_the_text_encoder_goes_to_the_first_place_that_leaves_room(
     assert (less.text_encoder, less.fits) != (place, True)
 
 
+def test_pictures_are_decoded_in_tiles_before_the_text_encoder_is_moved() -> None:
+    """With a transformer so small that the VAE's decode needs most."""
+    config = released_config()
+    small = replace(config.transformer, dim=1536, ffn_dim=8960, heads=12, layers=30)
+    model = replace(MODEL, config=replace(config, transformer=small))
+    weights = model.resident + model.text_encoder(TextPlacement.DEVICE).device
+    whole, tiled = (weights + model.window("720p", tiles) for tiles in (1, 2))
+    assert tiled < whole
+    for free, tiles in ((whole, 1), (whole - 1, 2), (tiled, 2)):
+        found = plan_memory(model, "720p", Memory(free, PLENTY))
+        assert (found.text_encoder, found.tiles, found.fits) == (TextPlacement.DEVICE, tiles, True)
+
+
+def test_tiles_are_not_chosen_where_they_do_not_help() -> None:
+    assert plan(needed("720p", TextPlacement.CPU) - 1, resolution="720p").tiles == 1
+
+
 def test_where_nothing_fits_the_smallest_need_is_told() -> None:
     found = plan(needed("480p", TextPlacement.CPU) - 1)
     assert (found.text_encoder, found.fits) == (TextPlacement.CPU, False)
@@ -130,6 +147,7 @@ A_PLAN = MemoryPlan(
             {"text_encoder": TextPlacement.CPU, "is_forced": True},
             "text encoder on the CPU, as set:",
         ),
+        ({"tiles": 2}, "everything resident, pictures decoded in 2 x 2 tiles: 30.0 GiB"),
     ],
 )
 def test_the_sentence_says_what_was_chosen_and_why(changes: dict[str, object], said: str) -> None:

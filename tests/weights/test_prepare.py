@@ -23,7 +23,7 @@ from infinitetalk.errors import (
     WeightsBusy,
     WeightsCorrupt,
 )
-from infinitetalk.weights.convert import COMPONENTS, SCALE, fit
+from infinitetalk.weights.convert import COMPONENTS, SCALE, fit, to_original
 from infinitetalk.weights.convert import build as build_network
 from infinitetalk.weights.load import load_model
 from infinitetalk.weights.lora import PREFIX
@@ -560,7 +560,8 @@ def outcome(hub: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 
 def write_middle(folder: Path) -> None:
     """A transformer of 240 MB in tensors of up to 25 MB, and a LoRA."""
-    shapes = build_network(TRANSFORMER, middle_sizes().transformer, "meta").state_dict()
+    network = build_network(TRANSFORMER, middle_sizes().transformer, "meta")
+    shapes = to_original(TRANSFORMER, middle_sizes().transformer, network.state_dict())
     weights = {key: torch.zeros(tensor.shape) for key, tensor in shapes.items()}
     is_adapter = {key: "audio" in key or "norm_x" in key for key in weights}
     torch.save({k: t for k, t in weights.items() if not is_adapter[k]}, folder / "base.pth")
