@@ -23,7 +23,7 @@ def test_what_is_not_typed_is_no_field() -> None:
 def test_what_is_typed_is_what_the_server_reads() -> None:
     words = "--audio-guidance-interval 1,4 --step-cache-threshold 0.2 --box 0,1,2,3 --box 4,5,6,7"
     request = parse_request(typed(*words.split()))
-    assert request.audio_guidance_interval == (1, 4)
+    assert request.audio_guidance_interval == [1, 4]
     assert request.step_cache_threshold == 0.2
     assert request.boxes == [(0, 1, 2, 3), (4, 5, 6, 7)]
 

@@ -30,7 +30,7 @@ MOMENTS = [
     Moment("encoding", 2),
     Moment("denoising", 2, 1),
     Moment("decoding", 3, 2),
-    Moment("writing", 3),
+    Moment("writing", 3, 2),
     Moment(END),
 ]
 EVERY_MOMENT = [
@@ -44,7 +44,7 @@ EVERY_MOMENT = [
             ("decoding", 2),
         ]
     ),
-    Moment("writing", 3),
+    Moment("writing", 3, 2),
     Moment(END),
 ]
 
