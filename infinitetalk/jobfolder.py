@@ -7,6 +7,7 @@
         input/speech_N.wav       what the model hears: 16 kHz mono
         input/sound_N            what the viewer hears: as it was given
         fragments/00000.m4s ...  one for every finished window
+        fragments/sound.m4a      what the viewer hears, encoded
         checkpoint.safetensors   where to continue
         result.mp4
 
@@ -83,6 +84,10 @@ class JobFolder:
 
     def fragment(self, window: int) -> Path:
         return self.root / "fragments" / f"{window:05d}.m4s"
+
+    @property
+    def encoded_sound(self) -> Path:
+        return self.root / "fragments" / "sound.m4a"
 
     @property
     def speakers(self) -> tuple[int, ...]:

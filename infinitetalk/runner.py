@@ -1,8 +1,9 @@
 """Jobs, one after another, on one loaded model: from a job folder to its result.
 
 After every window its fragment is published, then the checkpoint; a killed job continues with the
-window after that. Encoding a window overlaps the next one's denoising. At the end the fragments are
-joined by stream copy, whether the job was interrupted or not, so both give the same frames.
+window after that. Encoding a window overlaps the next one's denoising; the sound is encoded beside
+the first ones. At the end all is joined by stream copy, whether the job was interrupted or not, so
+both give the same frames.
 """
 
 import json
@@ -36,7 +37,7 @@ from infinitetalk.errors import (
 from infinitetalk.jobfolder import JobFolder, locked
 from infinitetalk.media.audio import SPEECH_RATE, SpeechFile, Track, combine_speakers
 from infinitetalk.media.video import VideoFrames
-from infinitetalk.media.writer import join, write_fragment
+from infinitetalk.media.writer import join, write_fragment, writing_sound
 from infinitetalk.models.compiled import Compiler
 from infinitetalk.pipeline import InfiniteTalkPipeline, Rendered, video_frames
 from infinitetalk.progress import Canceling, OnProgress, Progress, Stage
@@ -238,7 +239,8 @@ class Runner:
             frames = video_frames(spec, voices[0].samples / SPEECH_RATE)
             plan = WindowPlan(frames, spec.window, spec.motion_frames)
             scene = stack.enter_context(_open_scene(folder))
-            first = self._render(folder, spec, scene, voices, plan, on_progress, canceling)
+            with writing_sound(folder.soundtrack(spec), folder.encoded_sound, frames):
+                first = self._render(folder, spec, scene, voices, plan, on_progress, canceling)
             on_progress(Progress(Stage.WRITING, plan.count, plan.count, fraction=1.0))
             self._join(folder, spec, plan, labels)
         return Result(folder.result, frames, plan.count, first)
@@ -289,9 +291,8 @@ class Runner:
         self, folder: JobFolder, spec: GenerationSpec, plan: WindowPlan, labels: Mapping[str, str]
     ) -> None:
         fragments = [folder.fragment(index) for index in range(plan.count)]
-        sound = folder.soundtrack(spec)
         tags = disclosure(spec, labels)
-        join(fragments, sound, folder.result, frames=plan.frames, metadata=tags)
+        join(fragments, folder.encoded_sound, folder.result, frames=plan.frames, metadata=tags)
 
 
 def disclosure(spec: GenerationSpec, labels: Mapping[str, str]) -> Mapping[str, str]:
