@@ -17,9 +17,10 @@ Every file appears whole or not at all. A job is taken up again from this folder
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from PIL import Image
@@ -131,6 +132,16 @@ def create_job(
             _copy(voice, folder.sound(number))
         with publishing(folder.job) as part:
             part.write_text(json.dumps({"format": FORMAT, "spec": spec.to_json()}, indent=1))
+
+
+def watchable(folder: JobFolder, is_there: Callable[[Path], bool] = Path.exists) -> int:
+    """How many windows can be watched, counted from the first: none without their sound.
+
+    It never falls while a job lives: a window that is rendered again replaces the earlier one.
+    """
+    if not is_there(folder.encoded_sound):
+        return 0
+    return next(number for number in count() if not is_there(folder.fragment(number)))
 
 
 def read_job(folder: JobFolder) -> GenerationSpec:
