@@ -34,6 +34,7 @@ from infinitetalk.jobs.model import Clock, Job, Status, cancel
 from infinitetalk.jobs.outbox import Kind
 from infinitetalk.serving.intake import Accepted, Intake
 from infinitetalk.serving.pace import Pace
+from infinitetalk.serving.preview import Preview
 from infinitetalk.serving.status import describe
 from infinitetalk.spec import GenerationSpec
 from infinitetalk.weights.selection import one_speaker_only
@@ -127,6 +128,10 @@ class Desk:
             JobExpired: its file is gone.
         """
         return await to_thread.run_sync(self._host.blobs.result, job)
+
+    def preview(self, job: Job) -> Preview:
+        """What can be watched of a job before it is done."""
+        return Preview(job, self._host.blobs)
 
     async def _submit(self, caller: Caller, take: Callable[..., Any]) -> Job:
         await to_thread.run_sync(self._refuse_early, caller)
