@@ -8,7 +8,7 @@ LOCK = uv pip compile --quiet --upgrade --python-version 3.11 --annotation-style
 REVISION = $$(git describe --always --abbrev=40 --dirty)
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help demo serve test test-slow parity check bench-cpu loadtest docs bento image image-test test-modal-live lock clean
+.PHONY: help demo serve test test-ui test-slow parity check bench-cpu loadtest docs bento image image-test test-modal-live lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,10 @@ serve: $(READY) ## serve on this machine, at http://localhost:3000
 
 test: $(READY) ## run the tests
 	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test-ui: $(READY) ## try the page in Chromium; pictures of it in outputs/page
+	@requirements/chromium.sh
+	$(PYTHON) -m pytest -m browser
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(PYTHON) -m pytest -m slow

@@ -14,8 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "infinitetalk"
 TARGETS = {
-    *("demo", "serve", "test", "test-slow", "parity", "check", "bench-cpu", "loadtest"),
-    *("docs", "bento", "image", "image-test", "lock", "clean", "help", "test-modal-live"),
+    *("demo", "serve", "test", "test-ui", "test-slow", "parity", "check", "bench-cpu"),
+    *("loadtest", "docs", "bento", "image", "image-test", "lock", "clean", "help"),
+    "test-modal-live",
 }
 ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "README.md")
 
@@ -202,11 +203,16 @@ def test_make_alone_explains_the_targets() -> None:
         assert re.search(rf"make {target} +{re.escape(meaning)}", run.stdout)
 
 
-def test_ci_runs_the_tests_the_parity_and_the_checks() -> None:
+def test_ci_runs_the_tests_the_page_the_parity_and_the_checks() -> None:
     script = (ROOT / ".ci/run").read_text("utf-8")
     calls = re.findall(r"^\s*make (\S+)", script, re.MULTILINE)
-    assert calls == ["test", "parity", "check"]
+    assert calls == ["test", "test-ui", "parity", "check"]
     assert "set -euo pipefail" in script
+
+
+def test_the_installed_package_holds_the_page() -> None:
+    shown = {path.name for path in files("infinitetalk").joinpath("serving", "ui").iterdir()}
+    assert {"index.html", "style.css", "app.js", "player.js"} <= shown
 
 
 @pytest.mark.parametrize("name", ASSETS)

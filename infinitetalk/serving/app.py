@@ -9,6 +9,7 @@ GET    /v1/jobs/{id}/segments/...   what the playlist names
 GET    /v1/queue                    how much is waiting
 GET    /v1/info                     what is deployed
 GET    /v1/metrics                  Prometheus, for hosts without BentoML's /metrics
+GET    /ui/                         the page
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +28,7 @@ from infinitetalk.serving.body import read_json
 from infinitetalk.serving.events import events
 from infinitetalk.serving.metrics import CONTENT_TYPE
 from infinitetalk.serving.multipart import BodyLimits
+from infinitetalk.serving.page import page_routes
 from infinitetalk.serving.preview import Preview
 from infinitetalk.serving.replies import Handler, answering
 from infinitetalk.serving.request import shown
@@ -67,6 +69,7 @@ def create_app(backend: Backend) -> Starlette:
             route("/v1/queue", routes.queue, "GET"),
             route("/v1/info", routes.info, "GET"),
             route("/v1/metrics", routes.metrics, "GET"),
+            *page_routes(),
         ],
         lifespan=lifespan,
     )

@@ -34,7 +34,7 @@ from infinitetalk.serving.replies import request_id
 from infinitetalk.serving.sandbox import Sandbox
 from infinitetalk.serving.signals import chain_sigterm, die_with_parent, is_bentoml_worker
 from infinitetalk.serving.watchers import Watchers
-from infinitetalk.spec import PRESETS
+from infinitetalk.spec import MAX_PROMPT_CHARACTERS, MIN_SPEECH_SECONDS, PRESETS
 from infinitetalk.weights.selection import require_weights
 
 MAX_KEY_CHARACTERS = 255
@@ -193,6 +193,8 @@ class Backend:
                 "max_image_megapixels": settings.max_image_megapixels,
                 "max_video_megapixels": settings.max_video_megapixels,
                 "max_file_megabytes": settings.max_file_megabytes,
+                "max_prompt_characters": MAX_PROMPT_CHARACTERS,
+                "min_speech_seconds": MIN_SPEECH_SECONDS,
                 "max_queue": settings.max_queue,
                 "retention_hours": settings.retention_hours,
             },
