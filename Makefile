@@ -67,9 +67,9 @@ image-test: $(READY) ## build the image for the CPU, with or without Docker, and
 
 lock: ## renew the locks from pyproject.toml (needs uv)
 	$(LOCK) --universal --fork-strategy fewest --output-file requirements/cpu.lock pyproject.toml \
-		--extra serve --extra deploy --extra loadtest --extra test --extra check
+		--extra serve --extra deploy --extra c2pa --extra loadtest --extra test --extra check
 	$(LOCK) --python-platform x86_64-manylinux_2_28 --output-file requirements/image.lock \
-		pyproject.toml --extra serve requirements/image.txt
+		pyproject.toml --extra serve --extra c2pa requirements/image.txt
 	uv pip compile --quiet --python-version 3.11 --annotation-style line \
 		--custom-compile-command "make lock" --python-platform x86_64-manylinux_2_28 \
 		--constraints requirements/image.lock --output-file requirements/gateway.lock \

@@ -6,8 +6,10 @@
         input/scene.png          the picture, upright RGB; or input/scene.video, as it was given
         input/speech_N.wav       what the model hears: 16 kHz mono
         input/sound_N            what the viewer hears: as it was given
+        input/consent.txt        what `generate --consent` said
         fragments/00000.m4s ...  one for every finished window
         fragments/sound.m4a      what the viewer hears, encoded
+        fragments/joined.mp4     all of it, while it is being marked
         checkpoint.safetensors   where to continue
         result.mp4
 
@@ -89,6 +91,16 @@ class JobFolder:
     @property
     def encoded_sound(self) -> Path:
         return self.root / "fragments" / "sound.m4a"
+
+    @property
+    def joined(self) -> Path:
+        """The video before it is marked."""
+        return self.root / "fragments" / "joined.mp4"
+
+    @property
+    def consent(self) -> Path:
+        """What `generate --consent` said; the jobs of a service have it in their row."""
+        return self.root / "input" / "consent.txt"
 
     @property
     def speakers(self) -> tuple[int, ...]:

@@ -22,16 +22,17 @@ ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "REA
 
 # Who may import whom. A unit is a module or a folder directly in infinitetalk/; the package itself
 # (`infinitetalk.__version__`) is open to all.
-BASE = {"errors", "config", "spec", "progress"}
+BASE = {"errors", "config", "spec", "progress", "consent"}
 PARTS = {"media", "models", "sampling", "weights", "speech", "conditioning", "prompt_cache"}
 KERNELS = {"compile_cache", "deployed_attention"}
-ENGINE = BASE | PARTS | KERNELS | {"pipeline", "checkpoint", "jobfolder", "runner"}
+ENGINE = BASE | PARTS | KERNELS | {"pipeline", "checkpoint", "jobfolder", "disclosure", "runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "progress": set(),
     "config": {"errors"},
     "spec": {"errors"},
+    "consent": {"config", "errors"},
     "media": BASE,
     "models": BASE,
     "sampling": {"spec", "errors", "progress"},
@@ -44,10 +45,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deployed_attention": BASE | {"media", "models", "conditioning", "compile_cache"},
     "checkpoint": BASE | {"media"},
     "jobfolder": BASE | {"media"},
+    "disclosure": BASE | {"media"},
     "runner": ENGINE - {"runner"},
     "preset_choice": BASE | {"weights"},
     "jobs": BASE | {"jobfolder", "media", "runner"},
-    "serving": BASE | {"jobfolder", "media", "weights", "preset_choice", "jobs"},
+    "serving": BASE | {"jobfolder", "media", "disclosure", "weights", "preset_choice", "jobs"},
     "acceptance": ENGINE,
     "bento": {"config", "errors"},
     "fleet": BASE
@@ -57,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "client": {"errors", "media"},
     "cli": ENGINE | {"parity", "demo", "preset_choice", "client", "acceptance"},
 }
-TORCH_FREE = BASE | {"media", "jobfolder", "jobs", "serving", "client", "bento"}
+TORCH_FREE = BASE | {"media", "jobfolder", "disclosure", "jobs", "serving", "client", "bento"}
 ENGINE_PROCESS = "infinitetalk.jobs.worker"  # is started, never imported
 HEAVY = {"torch", "transformers", "diffusers"}
 

@@ -17,6 +17,7 @@ NAMES = (
     "max_seconds",
     "preset",
     "order",
+    "consent",
 )
 """Options that are called over HTTP as they are here."""
 
@@ -42,6 +43,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, metavar="N", help="denoising steps (default: the preset's)")
     add("--audio-guidance", type=float, metavar="X", help="above 1, lips follow the voice closer")
     add("--text-guidance", type=float, metavar="X", help="above 1, the prompt weighs more")
+    add("--consent", metavar="TEXT", help="whose consent covers the face and the voice")
     add("--max-seconds", type=float, metavar="S", help="render the first S seconds only")
 
 

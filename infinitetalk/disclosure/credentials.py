@@ -106,14 +106,10 @@ def _try(credential: _Credential) -> None:
 
 def _sign_video(video: Path, signed: Path, credential: _Credential) -> None:
     with video.open("rb") as source, signed.open("w+b") as target:
-        _sign(
-            lambda builder, signer: builder.sign(signer, "video/mp4", source, target), credential
-        )
+        _sign(lambda builder, signer: builder.sign(signer, "video/mp4", source, target), credential)
 
 
-def _sign(
-    sign: Callable[["c2pa.Builder", "c2pa.Signer"], object], credential: _Credential
-) -> None:
+def _sign(sign: Callable[["c2pa.Builder", "c2pa.Signer"], object], credential: _Credential) -> None:
     try:
         import c2pa
     except ImportError as error:
@@ -131,8 +127,11 @@ def _sign(
 
 
 def _manifest() -> str:
-    created = {"action": "c2pa.created", "digitalSourceType": DIGITAL_SOURCE_TYPE}
-    created["softwareAgent"] = {"name": MODEL}  # type: ignore[assignment]
+    created = {
+        "action": "c2pa.created",
+        "digitalSourceType": DIGITAL_SOURCE_TYPE,
+        "softwareAgent": {"name": MODEL},
+    }
     actions = {"label": "c2pa.actions.v2", "data": {"actions": [created]}}
     generator = {"name": "infinitetalk", "version": __version__}
     return json.dumps({"claim_generator_info": [generator], "assertions": [actions]})

@@ -34,7 +34,9 @@ def visible_label(settings: Settings) -> str | None:
         raise InvalidSetting(f"INFINITETALK_LABEL is longer than {MAX_CHARACTERS} characters.")
     missing = [letter for letter in text if not _has_letter(letter)]
     if missing:
-        raise InvalidSetting(f"INFINITETALK_LABEL has {missing[0]!r}, which the built-in font does not have.")
+        raise InvalidSetting(
+            f"INFINITETALK_LABEL has {missing[0]!r}, which the built-in font does not have."
+        )
     return text
 
 

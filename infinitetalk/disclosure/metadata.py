@@ -15,7 +15,7 @@ from infinitetalk.media.boxes import box
 from infinitetalk.spec import GenerationSpec
 
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-"""IPTC's term for what a trained model made: every pixel of ours, whatever picture it began with."""
+"""IPTC's term for what a trained model made: every pixel of ours, whatever it began with."""
 
 MODEL = "InfiniteTalk"
 XMP_BOX = uuid.UUID("be7acfcb-97a9-42e8-9c71-999491e3afac")

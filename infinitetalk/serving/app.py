@@ -36,7 +36,7 @@ from infinitetalk.serving.results import result_reply
 from infinitetalk.serving.watching import WatchRoutes
 
 SEED_FIELDS = {"image": "image_url", "audio1": "audio_url", "audio2": "audio_2_url"}
-SEED_TEXT = {"prompt"}
+SEED_TEXT = {"prompt", "consent"}  # the second is ours: some deployments demand it
 
 
 def create_app(backend: Backend) -> Starlette:

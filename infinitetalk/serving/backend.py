@@ -19,6 +19,8 @@ from starlette.requests import Request
 
 from infinitetalk import __version__
 from infinitetalk.config import Settings
+from infinitetalk.disclosure.label import OFF
+from infinitetalk.disclosure.marking import check_disclosure
 from infinitetalk.errors import Draining, InvalidField, NotReady, Unavailable
 from infinitetalk.jobs.duty import Duty
 from infinitetalk.jobs.host import Host
@@ -81,12 +83,14 @@ class Backend:
 
         Raises:
             WeightsMissing: the named preset's weights are not there.
+            InvalidSetting: videos cannot be labelled or signed as the settings say.
         """
         choice = self._choice = ask_preset(self.settings)
         if choice.reason is not None:
             log.warning("USING THE PRESET %s: %s.", choice.preset.upper(), choice.reason)
         if self.settings.engines:
             require_weights(choice.preset, self.settings)
+            check_disclosure(self.settings)
         self._checker = self._checker or Sandbox(self.settings)
         self._checker.start()
         try:
@@ -199,6 +203,8 @@ class Backend:
                 "retention_hours": settings.retention_hours,
             },
             "needs_key": bool(settings.api_keys),
+            "needs_consent": bool(settings.require_consent),
+            "label": None if settings.label == OFF else settings.label,
             "engines": [asdict(engine) for engine in host.engines.all()],
         }
 

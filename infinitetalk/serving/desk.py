@@ -18,6 +18,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from infinitetalk.config import Settings
+from infinitetalk.consent import check_consent
 from infinitetalk.errors import (
     BudgetExhausted,
     InvalidField,
@@ -110,6 +111,7 @@ class Desk:
 
         Raises:
             JobNotFinished: it has not ended.
+            ConsentMissing: it was taken in when none had to be stated.
             JobExpired: its files are gone.
             Refused: not now.
         """
@@ -163,6 +165,7 @@ class Desk:
             request_id=caller.request_id,
             fingerprint=accepted.fingerprint,
             idempotency_key=caller.idempotency_key,
+            consent=accepted.consent,
         )
         if not self._is_repeated(caller):
             self._check_abilities(job.spec, job.voices)
@@ -273,6 +276,7 @@ class Desk:
     def _retry(self, job: Job, caller: Caller) -> Job:
         self._refuse_early(caller)
         if not self._is_repeated(caller):
+            check_consent(job.consent, self._settings)
             self._check_abilities(job.spec, job.voices)
             self._check_budget(caller, job.seconds)
         with self._host.blobs.staging() as folder:
@@ -292,6 +296,7 @@ class Desk:
             fingerprint=f"retry of {job.id}",
             idempotency_key=caller.idempotency_key,
             retry_of=job.id,
+            consent=job.consent,
         )
 
     def _erase(self, job: Job) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from infinitetalk.consent import MAX_CONSENT_CHARACTERS
 from infinitetalk.errors import InvalidField
 from infinitetalk.jobfolder import MEDIA_FIELDS
 from infinitetalk.spec import (
@@ -79,6 +80,7 @@ def _json_list(value: object) -> object:
 
 
 _Text = Annotated[str, Field(max_length=_MAX_DECOMPOSED), AfterValidator(_composed)]
+_Consent = Annotated[str, Field(max_length=MAX_CONSENT_CHARACTERS), AfterValidator(str.strip)]
 _Name = Annotated[str, Field(max_length=40, pattern="^[0-9A-Za-z_-]*$")]
 _Whole = Annotated[int, BeforeValidator(_no_truth)]
 _Real = Annotated[float, BeforeValidator(_no_truth)]
@@ -125,6 +127,11 @@ class GenerateRequest(BaseModel):
         None,
         description="Where each of two speakers is: [[top, left, bottom, right], ...] in pixels of "
         "the upright picture.",
+    )
+    consent: _Consent | None = Field(
+        None,
+        description="Whose consent covers the face and the voice, or where it is recorded: text "
+        f"of at most {MAX_CONSENT_CHARACTERS} characters, kept with the job until it is erased.",
     )
     callback_url: str | None = Field(None, description="Told by POST when the job has ended.")
     output_url: str | None = Field(None, description="Presigned URL; the video is PUT there.")

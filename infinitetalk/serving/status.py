@@ -50,6 +50,7 @@ def describe(
         "cost_usd": round(job.usage.cost_usd, 6),
         "attempt": job.attempt,
         "retry_of": job.retry_of,
+        "consent": job.consent,
         "error": asdict(job.error) if job.error else None,
         "video": asdict(job.result) if job.result else None,
         "deliveries": dict(deliveries or {}),

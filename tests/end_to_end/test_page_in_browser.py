@@ -5,7 +5,9 @@ Pictures of the page go to outputs/page/, to be looked at.
 
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,13 @@ from typing import Any
 import av
 import httpx
 import pytest
+import uvicorn
 
+from infinitetalk.config import load_settings
+from infinitetalk.serving.sandbox import Sandbox
 from tests.browser import Browser, Page
-from tests.running_server import ROOT, RunningServer
+from tests.running_server import ROOT, RunningServer, free_port
+from tests.serving.playing import serving
 
 pytestmark = pytest.mark.browser
 
@@ -58,10 +64,36 @@ def voice(make_speech: Callable[..., Path]) -> Path:
     return make_speech(LONG_S, rate=16000, channels=1)
 
 
+@pytest.fixture
+def guarded(tmp_path: Path, portrait: Path, voice: Path) -> Iterator[str]:
+    """The address of a server with a key, and without an engine."""
+    sandbox = Sandbox(load_settings({}))
+    with (
+        closing(sandbox),
+        serving(tmp_path, portrait, voice, sandbox=sandbox, api_keys=("secret",)) as service,
+        listening(service.client.app) as url,
+    ):
+        yield url
+
+
+@contextmanager
+def listening(app: Any) -> Iterator[str]:
+    """An app that was started already, at an address of its own."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, port=port, lifespan="off", log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
 def choose(page: Page, portrait: Path, voice: Path) -> None:
     page.choose("#image", portrait)
     page.choose("#audio", voice)
-    page.wait("document.querySelector('#audio-drop canvas') !== null")
+    page.wait("document.querySelector('#audio-drop .wave') !== null")
 
 
 def status_of(server: RunningServer, page: Page) -> dict[str, Any]:
@@ -85,7 +117,7 @@ def test_a_video_plays_while_it_is_made(
     shoot(page, "empty")
     page.drop("#image-drop", [portrait])
     page.drop("#audio-drop", [voice])
-    page.wait("document.querySelector('#audio-drop canvas') !== null")
+    page.wait("document.querySelector('#audio-drop .wave') !== null")
     page.write("#steps", "20")
     page.click("#submit")
     page.wait("document.querySelector('#upload').hidden && !document.querySelector('#job').hidden")
@@ -205,6 +237,7 @@ def test_the_page_refuses_media_in_the_servers_words(
 
 def test_everything_can_be_reached_with_the_keyboard_and_has_a_name(page: Page) -> None:
     page.run("document.querySelector('details').open = true")
+    shoot(page, "more")
     reached = []
     for _ in range(40):
         page.press("Tab", 9)
@@ -218,6 +251,29 @@ def test_everything_can_be_reached_with_the_keyboard_and_has_a_name(page: Page) 
              if not node.get("ignored") and node["role"]["value"] in controls]  # fmt: skip
     assert named
     assert all(name for _, name in named)
+
+
+def test_a_key_that_the_server_wants_is_asked_for(
+    browser: Browser, guarded: str, portrait: Path, make_speech: Callable[..., Path]
+) -> None:
+    page = browser.open(f"{guarded}/ui/")
+    page.wait("document.querySelector('#access').open")
+    assert page.text("#notice") == "A valid API key is needed: Authorization: Bearer KEY."
+    page.write("#headers", "no header")
+    page.click("#access-form .primary")
+    assert page.text("#access-error") == '"no header" is not Name: value.'
+    page.write("#headers", "X-Door: open")
+    page.write("#key", "secret")
+    shoot(page, "access")
+    page.click("#access-form .primary")
+    page.wait("document.querySelector('#deployed').checkVisibility()")
+    choose(page, portrait, make_speech(SHORT_S))
+    page.click("#submit")
+    page.wait("document.querySelector('#status').innerText.startsWith('Waiting')")
+    page.click("#cancel")
+    page.wait("document.querySelector('#status').innerText === 'Canceled.'")
+    page.close()
+    assert page.complaints == []
 
 
 def test_the_page_names_a_server_that_is_not_there(page: Page) -> None:

@@ -39,7 +39,7 @@ async function greet() {
 
 function deployed({ preset, engines }) {
   const gpu = engines.find((engine) => engine.gpu)?.gpu;
-  return [preset.name, gpu].filter(Boolean).join(" · ");
+  return [`preset ${preset.name}`, gpu].filter(Boolean).join(" · ");
 }
 
 /** Put a job on the stage and into the list. */
@@ -126,6 +126,9 @@ function askForAccess() {
   $("access").showModal();
 }
 
+for (const id of ["key", "headers"]) {
+  $(id).addEventListener("input", () => ($("access-error").hidden = true));
+}
 $("connection").addEventListener("click", askForAccess);
 $("access-close").addEventListener("click", () => $("access").close());
 $("access-form").addEventListener("submit", (event) => {

@@ -4,7 +4,7 @@ import { check, checkPicture, checkSpeech } from "./checks.js";
 import { lengthOf, lookAt, shapeOf } from "./media.js";
 
 const TEXTS = ["prompt", "seed", "audio_guidance", "text_guidance", "steps", "max_seconds"];
-const BARS = 36;
+const BARS = 32;
 const $ = (id) => document.getElementById(id);
 
 export class Form {
@@ -190,12 +190,11 @@ function listenForDrops(place, onFile) {
 
 /** A recording's shape as upright bars. */
 function drawn(shape) {
-  const canvas = Object.assign(document.createElement("canvas"), { width: 288, height: 120 });
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent");
-  shape.forEach((loudness, index) => {
-    const height = Math.max(4, loudness * canvas.height);
-    pen.fillRect(index * 8 + 1, (canvas.height - height) / 2, 5, height);
-  });
-  return canvas;
+  const wave = Object.assign(document.createElement("span"), { className: "wave" });
+  for (const loudness of shape) {
+    const bar = document.createElement("span");
+    bar.style.height = `${Math.max(4, loudness * 100)}%`;
+    wave.append(bar);
+  }
+  return wave;
 }

@@ -68,6 +68,7 @@ export class Stage {
 
   /** What happens once when a job comes into a state. */
   #enter(status) {
+    $("announced").textContent = sentence(status); // every step would be too much to listen to
     $("empty-text").textContent = {
       completed: "", failed: "There is no video.", canceled: "There is no video.",
     }[status.status] ?? "It plays here from its first window on.";
