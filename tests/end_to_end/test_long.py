@@ -67,7 +67,7 @@ def test_fragments_of_a_long_video_join_without_a_jump(
 ) -> None:
     _peak(tmp_path / "job", portrait, make_speech(20.0, rate=16000, channels=1), settings)
     folder = JobFolder(tmp_path / "job")
-    assert len(list((folder.root / "fragments").iterdir())) == 18
+    assert len(list((folder.root / "fragments").glob("*.m4s"))) == 18
     times = read_video(folder.result).times
     assert times == pytest.approx([k / 25 for k in range(500)], abs=1e-6)
     assert specify("tiny").window < len(times)

@@ -66,11 +66,11 @@ def voice(make_speech: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def guarded(tmp_path: Path, portrait: Path, voice: Path) -> Iterator[str]:
-    """The address of a server with a key, and without an engine."""
-    sandbox = Sandbox(load_settings({}))
+    """The address of a server that wants a key and consent, and has no engine."""
+    sandbox, wants = Sandbox(load_settings({})), {"api_keys": ("secret",), "require_consent": True}
     with (
         closing(sandbox),
-        serving(tmp_path, portrait, voice, sandbox=sandbox, api_keys=("secret",)) as service,
+        serving(tmp_path, portrait, voice, sandbox=sandbox, **wants) as service,
         listening(service.client.app) as url,
     ):
         yield url
@@ -253,7 +253,7 @@ def test_everything_can_be_reached_with_the_keyboard_and_has_a_name(page: Page) 
     assert all(name for _, name in named)
 
 
-def test_a_key_that_the_server_wants_is_asked_for(
+def test_a_key_and_consent_are_asked_for_where_the_server_wants_them(
     browser: Browser, guarded: str, portrait: Path, make_speech: Callable[..., Path]
 ) -> None:
     page = browser.open(f"{guarded}/ui/")
@@ -269,7 +269,16 @@ def test_a_key_that_the_server_wants_is_asked_for(
     page.wait("document.querySelector('#deployed').checkVisibility()")
     choose(page, portrait, make_speech(SHORT_S))
     page.click("#submit")
+    said = page.text("#consent-error")
+    page.write("#consent", "My own face and voice.")
+    assert not page.is_shown("#consent-error")
+    shoot(page, "consent")
+    page.click("#submit")
     page.wait("document.querySelector('#status').innerText.startsWith('Waiting')")
+    with portrait.open("rb") as image, make_speech(SHORT_S).open("rb") as audio:
+        files, key = {"image": image, "audio": audio}, {"authorization": "Bearer secret"}
+        answer = httpx.post(f"{guarded}/generate/submit", files=files, headers=key, timeout=30)
+    assert said == answer.json()["error"]
     page.click("#cancel")
     page.wait("document.querySelector('#status').innerText === 'Canceled.'")
     page.close()

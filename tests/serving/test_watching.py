@@ -115,6 +115,15 @@ def test_the_list_ends_with_the_job(watched: Watched) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "job_not_found")
 
 
+def test_the_list_stays_open_until_the_last_window_is_there(watched: Watched) -> None:
+    """As where files follow the word that the job is done."""
+    watched.finish("sound.m4a", "00000.m4s", "00001.m4s")
+    watched.end()
+    assert "ENDLIST" not in watched.get("playlist.m3u8").text
+    watched.finish("00002.m4s")
+    assert watched.get("playlist.m3u8").text.endswith("#EXT-X-ENDLIST\n")
+
+
 def test_a_job_that_waits_again_can_be_watched_on(watched: Watched) -> None:
     watched.finish("sound.m4a", "00000.m4s")
     job = watched.service.host.store.get(watched.id)

@@ -1,7 +1,6 @@
 // What the server would refuse, said before anything is sent and in the server's own words.
 // A test sends the same to the server and compares.
 
-const DEFAULT_NAMES = { image: "image", audio: "audio", audio_2: "audio_2" };
 const WHOLE = /^[+-]?\d+$/;
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
 const MAX_SEED = 9223372036854775807n;
@@ -13,6 +12,7 @@ export function check(values, info) {
     image: missing("image", values.image) ?? tooLarge("image", values.image, limits),
     audio: missing("audio", values.audio) ?? tooLarge("audio", values.audio, limits),
     prompt: tooLong("prompt", values.prompt, limits.max_prompt_characters),
+    consent: unstated(values.consent, info.needs_consent),
     seed: seed(values.seed),
     steps: whole("steps", values.steps, 1) ?? most("steps", values.steps, preset.max_steps, 1),
     audio_guidance: between("audio_guidance", values.audio_guidance, 0, 20),
@@ -24,16 +24,14 @@ export function check(values, info) {
 /** The sentence about a picture of this size, if it is too large. */
 export function checkPicture(width, height, { limits }) {
   if (width * height <= limits.max_image_megapixels * 1e6) return null;
-  return `${DEFAULT_NAMES.image} is ${width}x${height}, more than ` +
+  return `image is ${width}x${height}, more than ` +
     `${limits.max_image_megapixels} megapixels.`;
 }
 
-/** The sentence about speech of this length, if it is too long or too short. */
+/** The sentence about speech of this length, if it is too long. */
 export function checkSpeech(seconds, { limits }) {
-  if (seconds > limits.max_audio_seconds) {
-    return `The speech is longer than ${limits.max_audio_seconds} seconds.`;
-  }
-  return null;
+  return seconds > limits.max_audio_seconds
+    ? `The speech is longer than ${limits.max_audio_seconds} seconds.` : null;
 }
 
 function missing(name, file) {
@@ -47,6 +45,11 @@ function tooLarge(name, file, { max_file_megabytes: limit }) {
 function tooLong(name, text, limit) {
   return [...text.normalize("NFC")].length > limit
     ? `${name} is longer than ${limit} characters.` : null;
+}
+
+function unstated(text, isNeeded) {
+  return isNeeded && text === ""
+    ? "Say in consent whose consent covers the face and the voice, or where it is recorded." : null;
 }
 
 function seed(text) {

@@ -3,7 +3,9 @@
 import { check, checkPicture, checkSpeech } from "./checks.js";
 import { lengthOf, lookAt, shapeOf } from "./media.js";
 
-const TEXTS = ["prompt", "seed", "audio_guidance", "text_guidance", "steps", "max_seconds"];
+const TEXTS = [
+  "prompt", "consent", "seed", "audio_guidance", "text_guidance", "steps", "max_seconds",
+];
 const BARS = 32;
 const $ = (id) => document.getElementById(id);
 
@@ -31,6 +33,7 @@ export class Form {
     $("audio_guidance").placeholder = preset.audio_guidance;
     $("text_guidance").placeholder = preset.text_guidance;
     $("steps").placeholder = preset.steps;
+    $("consent-part").hidden = !info.needs_consent;
     const caveat = preset.caveat ? ` ${preset.caveat}` : "";
     $("preset").textContent = `This server runs the preset ${preset.name}: ${preset.use}.${caveat}`;
   }
@@ -103,8 +106,8 @@ export class Form {
 
   /** Show what is wrong with one field, or that nothing is. */
   #say(name, sentence = this.#sentences()[name]) {
-    const isMissing = !this.chosen[name] && name in this.chosen;
-    const shown = isMissing && !this.hasTried ? null : sentence;
+    const isUntouched = ["image", "audio", "consent"].includes(name) && !this.values[name];
+    const shown = isUntouched && !this.hasTried ? null : sentence;
     const place = $(`${name}-error`);
     place.textContent = shown ?? "";
     place.hidden = !shown;
