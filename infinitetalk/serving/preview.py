@@ -51,6 +51,8 @@ class Preview:
 
     def _windows(self) -> int:
         windows = self.blobs.windows(self.job)
+        if windows == 0 and self.job.result is not None:  # as of jobs of versions before this
+            raise JobExpired("There is nothing to watch of this job but its video.")
         if windows == 0:
             raise _later("No window of this job is finished yet.")
         return windows

@@ -37,8 +37,9 @@ class WatchRoutes:
         name = request.path_params["name"]
         if name == "init.mp4":
             return await self._reply(request, Preview.init, "video/mp4")
-        window = _window(name)
-        return await self._reply(request, lambda shown: shown.segment(window), "video/iso.segment")
+        return await self._reply(
+            request, lambda shown: shown.segment(_window(name)), "video/iso.segment"
+        )
 
     async def _reply(
         self, request: Request, make: Callable[[Preview], bytes], content_type: str

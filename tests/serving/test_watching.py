@@ -124,6 +124,13 @@ def test_the_list_stays_open_until_the_last_window_is_there(watched: Watched) ->
     assert watched.get("playlist.m3u8").text.endswith("#EXT-X-ENDLIST\n")
 
 
+def test_a_job_of_an_earlier_version_has_its_video_only(watched: Watched) -> None:
+    """It encoded its sound at the end, and kept none."""
+    watched.finish("00000.m4s", "00001.m4s", "00002.m4s")
+    watched.end()
+    assert watched.get("playlist.m3u8").status_code == 410
+
+
 def test_a_job_that_waits_again_can_be_watched_on(watched: Watched) -> None:
     watched.finish("sound.m4a", "00000.m4s")
     job = watched.service.host.store.get(watched.id)
@@ -180,3 +187,8 @@ def test_only_the_owner_watches(guarded: Service, path: str) -> None:
         for headers in ({}, {"authorization": "Bearer yours"}, {"authorization": "Bearer mine"})
     ]
     assert statuses == [401, 404, 400]
+
+
+def test_a_stranger_is_told_nothing_of_names(guarded: Service) -> None:
+    job_id = guarded.submit({"authorization": "Bearer mine"})
+    assert guarded.get(f"/v1/jobs/{job_id}/segments/nonsense").status_code == 401

@@ -13,6 +13,7 @@ const service = new Service(new URL("..", location.href));
 const statuses = new Map(); // by id, as they were told last
 const stage = new Stage(service, { onStatus: remember, onJob: open, onErased: forget });
 const form = new Form(service, open);
+let hasAsked = false; // for access: who closed the question does not want to hear it again
 
 greet();
 refresh();
@@ -31,7 +32,7 @@ async function greet() {
     } catch (problem) {
       $("notice").textContent = problem.message;
       $("notice").hidden = false;
-      if ([401, 403].includes(problem.status) && !$("access").open) askForAccess();
+      if ([401, 403].includes(problem.status) && !hasAsked) askForAccess();
       await pause(LOOK_MS);
     }
   }
@@ -119,6 +120,7 @@ function describe(line) {
 }
 
 function askForAccess() {
+  hasAsked = true;
   const { key, headers } = service.access;
   $("key").value = key;
   $("headers").value = headers;

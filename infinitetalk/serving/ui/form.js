@@ -72,7 +72,7 @@ export class Form {
     this.thumb = seen.thumb;
     const image = Object.assign(new Image(), { src: seen.thumb, alt: "" });
     $("image-drop").querySelector(".drop-art").replaceChildren(image);
-    if (!file.type.startsWith("video/")) {
+    if (this.info && !file.type.startsWith("video/")) {
       this.wrong.image = checkPicture(seen.width, seen.height, this.info);
     }
   }
@@ -84,7 +84,7 @@ export class Form {
     listen.hidden = false;
     const seconds = await lengthOf(file).catch(() => null);
     if (this.chosen.audio !== file || seconds === null) return;
-    this.wrong.audio = checkSpeech(seconds, this.info);
+    if (this.info) this.wrong.audio = checkSpeech(seconds, this.info);
     $("audio-drop").querySelector("[data-hint]").textContent = `${file.name}, ${seconds.toFixed(1)} s`;
     const shape = await shapeOf(file, BARS).catch(() => null);
     if (this.chosen.audio === file && shape) {

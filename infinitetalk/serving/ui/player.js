@@ -48,22 +48,24 @@ export class LivePlayer {
   }
 
   async #playlist(path) {
-    while (true) {
-      try {
-        const answer = await this.service.fetch(path, { signal: this.#stopping.signal });
-        return parsePlaylist(await answer.text());
-      } catch (problem) {
-        const isPassing = problem.code === "job_not_finished" || !problem.status
-          || problem.status >= 500;
-        if (this.#stopping.signal.aborted || !isPassing) throw problem;
-        await pause(POLL_MS);
-      }
-    }
+    return parsePlaylist(await (await this.#get(path)).text());
   }
 
   async #load(path) {
-    const answer = await this.service.fetch(path, { signal: this.#stopping.signal });
-    return new Uint8Array(await answer.arrayBuffer());
+    return new Uint8Array(await (await this.#get(path)).arrayBuffer());
+  }
+
+  /** An answer, however long it takes until there is one. */
+  async #get(path) {
+    const { signal } = this.#stopping;
+    while (true) {
+      try {
+        return await this.service.fetch(path, { signal });
+      } catch (problem) {
+        if (signal.aborted || !isPassing(problem)) throw problem;
+        await pause(POLL_MS);
+      }
+    }
   }
 
   async #open(init) {
@@ -111,6 +113,11 @@ export class LivePlayer {
   #finish(buffer) {
     if (buffer && this.source.readyState === "open") this.source.endOfStream();
   }
+}
+
+/** Whether asking again may help: nothing there yet, a broken connection, a server that restarts. */
+function isPassing({ code, status }) {
+  return code === "job_not_finished" || status === 0 || status === 429 || status >= 500;
 }
 
 /** The init segment, the segments with their start in seconds, and whether more will come. */

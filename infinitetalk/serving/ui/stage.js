@@ -91,6 +91,7 @@ export class Stage {
       if (this.player !== player) return;
       this.player = null;
       if (this.status?.status === "completed") this.#offer(); // the whole video then
+      else $("empty-text").textContent = "It plays here as soon as it is done.";
     }
   }
 
