@@ -5,6 +5,9 @@ Pictures of the page go to outputs/page/, to be looked at.
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -283,6 +286,31 @@ def test_a_key_and_consent_are_asked_for_where_the_server_wants_them(
     page.wait("document.querySelector('#status').innerText === 'Canceled.'")
     page.close()
     assert page.complaints == []
+
+
+def test_the_page_of_a_guarded_server_needs_no_key_behind_the_forwarder(
+    browser: Browser, guarded: str
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "infinitetalk.cli", "ui", "--url", guarded]
+    command += ["--api-key", "secret", "--port", str(port)]
+    forwarder = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert forwarder.stderr is not None
+    try:
+        assert f"http://127.0.0.1:{port}/ui/" in forwarder.stderr.readline()
+        page = browser.open(f"http://127.0.0.1:{port}/ui/")
+        page.wait("document.querySelector('#deployed').checkVisibility()")
+        assert not page.run("document.querySelector('#access').open")
+        page.click("#example")
+        page.wait("document.querySelector('#audio-drop .wave') !== null")
+        page.write("#consent", "A drawn face, a made voice.")
+        page.click("#submit")
+        page.wait("document.querySelector('#status').innerText.startsWith('Waiting')")
+        page.close()
+    finally:
+        forwarder.send_signal(signal.SIGINT)
+        forwarder.communicate(timeout=30)
+    assert forwarder.returncode == 130
 
 
 def test_the_page_names_a_server_that_is_not_there(page: Page) -> None:
