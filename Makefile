@@ -8,7 +8,7 @@ LOCK = uv pip compile --quiet --upgrade --python-version 3.11 --annotation-style
 REVISION = $$(git describe --always --abbrev=40 --dirty)
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help demo serve test test-ui test-slow parity check bench-cpu loadtest docs bento image image-test test-modal-live lock clean
+.PHONY: help demo serve test test-ui test-schema test-slow parity check bench-cpu loadtest docs bento image image-test test-modal-live lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ test: $(READY) ## run the tests
 test-ui: $(READY) ## try the page in Chromium; pictures of it in outputs/page
 	@requirements/chromium.sh
 	$(PYTHON) -m pytest -m browser
+
+test-schema: $(READY) ## make requests up from /docs.json and see that each is answered as it says
+	$(PYTHON) -m pytest -m schema
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(PYTHON) -m pytest -m slow

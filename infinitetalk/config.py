@@ -239,7 +239,8 @@ class Settings:
     modal_secret: str | None = _setting(
         None,
         "Modal: name of a Secret whose variables every container gets: HF_TOKEN, "
-        "INFINITETALK_API_KEYS, INFINITETALK_WEBHOOK_SECRET",
+        "INFINITETALK_API_KEYS, INFINITETALK_WEBHOOK_SECRET, INFINITETALK_C2PA_CERTIFICATE, "
+        "INFINITETALK_C2PA_KEY",
         is_local=True,
     )
 

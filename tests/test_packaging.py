@@ -16,7 +16,7 @@ PACKAGE = ROOT / "infinitetalk"
 TARGETS = {
     *("demo", "serve", "test", "test-ui", "test-slow", "parity", "check", "bench-cpu"),
     *("loadtest", "docs", "bento", "image", "image-test", "lock", "clean", "help"),
-    "test-modal-live",
+    *("test-modal-live", "test-schema"),
 }
 ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "README.md")
 
@@ -57,9 +57,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parity": ENGINE,
     "demo": ENGINE | {"parity"},
     "client": {"errors", "media"},
-    "cli": ENGINE | {"parity", "demo", "preset_choice", "client", "acceptance"},
+    "report": BASE | {"media"},
+    "cli": ENGINE | {"parity", "demo", "preset_choice", "client", "acceptance", "report", "jobs"},
 }
-TORCH_FREE = BASE | {"media", "jobfolder", "disclosure", "jobs", "serving", "client", "bento"}
+TORCH_FREE = BASE | {
+    "media",
+    "jobfolder",
+    "disclosure",
+    "report",
+    "jobs",
+    "serving",
+    "client",
+    "bento",
+}
 ENGINE_PROCESS = "infinitetalk.jobs.worker"  # is started, never imported
 HEAVY = {"torch", "transformers", "diffusers"}
 

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 
 from infinitetalk import __version__
-from infinitetalk.cli import accept, doctor, generate, submit, ui, weights
+from infinitetalk.cli import accept, doctor, generate, report, submit, ui, weights
 from infinitetalk.config import let_idle_threads_sleep
 from infinitetalk.errors import Canceled, InfiniteTalkError
 
@@ -19,6 +19,7 @@ COMMANDS = (
     (generate, "generate"),
     (submit, "submit"),
     (ui, "ui"),
+    (report, "report"),
     (weights, "weights"),
     (doctor, "doctor"),
     (accept, "accept"),

@@ -29,7 +29,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     add("--order", choices=orders, help="how two voices follow each other (default: together)")
     add(
         "--box",
-        type=_box,
+        type=box,
         action="append",
         default=[],
         metavar="T,L,B,R",
@@ -55,7 +55,8 @@ def fields_of(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _box(text: str) -> Box:
+def box(text: str) -> Box:
+    """T,L,B,R as a box."""
     try:
         top, left, bottom, right = (int(part) for part in text.split(","))
     except ValueError:

@@ -6,10 +6,10 @@ from pathlib import Path
 from infinitetalk.errors import FileMissing
 
 
-def add_server(parser: argparse.ArgumentParser) -> None:
+def add_server(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """--url, --header and --api-key."""
     add = parser.add_argument
-    add("--url", required=True, metavar="URL", help="where the service is: http://host:3000")
+    add("--url", required=required, metavar="URL", help="where the service is: http://host:3000")
     add(
         "--header",
         type=_header,

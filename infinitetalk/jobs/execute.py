@@ -112,7 +112,7 @@ def execute(
         rendering = renderer.run(
             blobs.folder(job.id),
             job.spec,
-            labels=_labels(job),
+            labels=labels_of(job),
             on_progress=attempt.report,
             canceling=attempt.is_over,
         )
@@ -134,7 +134,7 @@ def execute(
     return _settle(store, job, ended)
 
 
-def _labels(job: Job) -> dict[str, str]:
+def labels_of(job: Job) -> dict[str, str]:
     """What the file says of its job: that there is consent, never whose."""
     return {"job": job.id} | ({"consent": "stated"} if job.consent else {})
 

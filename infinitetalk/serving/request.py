@@ -71,6 +71,15 @@ def _composed(text: str) -> str:
     return text
 
 
+def _name_bounds(schema: dict[str, Any]) -> None:
+    """JSON Schema's names for bounds; pydantic keeps its own where a validator runs before them."""
+    fields = schema["properties"].values()
+    for kind in (kind for field in fields for kind in (field, *field.get("anyOf", ()))):
+        for ours, theirs in (("ge", "minimum"), ("le", "maximum")):
+            if ours in kind:
+                kind[theirs] = kind.pop(ours)
+
+
 def _json_list(value: object) -> object:
     """A form has no lists: there it is the text of one."""
     try:
@@ -93,7 +102,11 @@ class GenerateRequest(BaseModel):
     """Every field of a request that is not a file. What is absent is the preset's choice."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        json_schema_extra=_name_bounds,
     )
 
     prompt: _Text | None = Field(None, description="What the video shows.")

@@ -47,6 +47,7 @@ def describe(
         "seed": job.spec.seed,
         "attention": job.usage.attention,
         "gpu_seconds": round(job.usage.gpu_seconds, 3),
+        "stages": {stage: round(spent, 3) for stage, spent in job.usage.stages.items()},
         "cost_usd": round(job.usage.cost_usd, 6),
         "attempt": job.attempt,
         "retry_of": job.retry_of,
