@@ -10,7 +10,7 @@ LOCK = uv pip compile --quiet --upgrade --python-version 3.11 --annotation-style
 REVISION = $$(git describe --always --abbrev=40 --dirty)
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: help demo serve test test-slow parity check bench-cpu loadtest docs bento image image-test test-modal-live lock clean
+.PHONY: help demo serve test test-ui test-schema test-slow parity check bench-cpu loadtest docs bento image image-test test-modal-live lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,13 @@ serve: $(READY) ## serve on this machine, at http://localhost:3000
 # Files in their order: those with the fewest tests, which xdist would begin last, take longest.
 test: $(READY) ## run the tests
 	$(PYTHON) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test-ui: $(READY) ## try the page in Chromium; pictures of it in outputs/page
+	@requirements/chromium.sh
+	$(PYTHON) -m pytest -m browser
+
+test-schema: $(READY) ## make requests up from /docs.json and see that each is answered as it says
+	$(PYTHON) -m pytest -m schema
 
 test-slow: $(READY) ## run the tests that take minutes
 	$(PYTHON) -m pytest -m slow
@@ -66,9 +73,9 @@ image-test: $(READY) ## build the image for the CPU, with or without Docker, and
 
 lock: ## renew the locks from pyproject.toml (needs uv)
 	$(LOCK) --universal --fork-strategy fewest --output-file requirements/cpu.lock pyproject.toml \
-		--extra serve --extra deploy --extra loadtest --extra test --extra check
+		--extra serve --extra deploy --extra c2pa --extra loadtest --extra test --extra check
 	$(LOCK) --python-platform x86_64-manylinux_2_28 --output-file requirements/image.lock \
-		pyproject.toml --extra serve requirements/image.txt
+		pyproject.toml --extra serve --extra c2pa requirements/image.txt
 	uv pip compile --quiet --python-version 3.11 --annotation-style line \
 		--custom-compile-command "make lock" --python-platform x86_64-manylinux_2_28 \
 		--constraints requirements/image.lock --output-file requirements/gateway.lock \

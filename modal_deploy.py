@@ -313,13 +313,14 @@ def main(
     output_path: str = "outputs/my_video.mp4",
     seed: str = "",
     resolution: str = "",
+    consent: str = "",
 ) -> None:
     """One video, from files of this machine or from URLs, without a deployment."""
     from infinitetalk.errors import InfiniteTalkError
     from infinitetalk.fleet.one_video import make_video
 
     media = {"image": image_path, "audio": audio1_path, "audio_2": audio2_path}
-    fields = {"prompt": prompt, "seed": seed, "resolution": resolution}
+    fields = {"prompt": prompt, "seed": seed, "resolution": resolution, "consent": consent}
     with tempfile.TemporaryDirectory() as folder:
         try:
             make_video(

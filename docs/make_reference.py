@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+from docs.command_line_page import command_line_page
+from docs.http_api_page import http_api_page
 from infinitetalk import errors
 from infinitetalk.config import Settings, variable_name
 from infinitetalk.errors import InfiniteTalkError
@@ -22,7 +24,12 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """File name -> what belongs into it."""
-    return {"errors.md": errors_page(), "settings.md": settings_page()}
+    return {
+        "command-line.md": command_line_page(),
+        "errors.md": errors_page(),
+        "http-api.md": http_api_page(),
+        "settings.md": settings_page(),
+    }
 
 
 def errors_page() -> str:

@@ -23,11 +23,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a checkpoint belongs to; of another spec, model or version it is worth nothing."""
+    """What a checkpoint belongs to; of anything else it is worth nothing."""
 
     spec: str  # fingerprint
     weights: str  # fingerprint
     engine: str  # version
+    label: str = ""  # what is drawn into the frames
 
 
 @dataclass(frozen=True, slots=True)

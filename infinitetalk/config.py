@@ -153,6 +153,27 @@ class Settings:
         (), "hosts that URLs may name although their addresses are private, separated by commas"
     )
     fetch_seconds: float = _setting(300.0, "how long fetching one URL may take")
+    label: str = _setting(
+        "off",
+        "text that is drawn into a corner of every frame, such as AI-generated; off draws none",
+    )
+    require_consent: int = _setting(
+        0, "whether a job must say whose consent covers the face and the voice", ("0", "1")
+    )
+    c2pa_certificate: str | None = _setting(
+        None,
+        "signs every video with Content Credentials: file with the certificate and its chain "
+        "(PEM), or the PEM text itself",
+        is_secret=True,
+    )
+    c2pa_key: str | None = _setting(
+        None, "the certificate's private key: a PEM file, or the text itself", is_secret=True
+    )
+    c2pa_timestamp_url: str | None = _setting(
+        None,
+        "time-stamping authority (RFC 3161) that is asked for every signature; without one a "
+        "signature ends with its certificate",
+    )
     hf_endpoint: str = _setting(
         "https://huggingface.co",
         "the hub, or a mirror of it, that original weights are fetched from",
@@ -218,7 +239,8 @@ class Settings:
     modal_secret: str | None = _setting(
         None,
         "Modal: name of a Secret whose variables every container gets: HF_TOKEN, "
-        "INFINITETALK_API_KEYS, INFINITETALK_WEBHOOK_SECRET",
+        "INFINITETALK_API_KEYS, INFINITETALK_WEBHOOK_SECRET, INFINITETALK_C2PA_CERTIFICATE, "
+        "INFINITETALK_C2PA_KEY",
         is_local=True,
     )
 

@@ -9,6 +9,7 @@
     │   ├── UrlForbidden             the URL leads to an address that is not public
     │   ├── SourceUnreachable        the other side of the URL refused or was not there
     │   ├── InvalidField             a parameter is out of its range
+    │   ├── ConsentMissing           the request does not say whose consent covers it
     │   ├── FileMissing              a named input file does not exist or cannot be read
     │   ├── UnsupportedMedia         the bytes are no picture, video or sound we take
     │   ├── ImageInvalid             the picture does not decode
@@ -52,6 +53,7 @@
     │   ├── WorkerLost               the engine died under the job as often as it may
     │   ├── OutOfMemory              the device ran out of memory
     │   ├── EncodingFailed           ffmpeg did not produce a playable file
+    │   ├── SigningFailed            the finished video could not be signed
     │   └── AcceptanceFailed         a machine does not render as it should
     ├── JobBusy                      another process is at work on this job
     └── Canceled                     the caller asked to stop
@@ -129,6 +131,12 @@ class InvalidField(InvalidInput):
     """A parameter is out of its range."""
 
     code = "invalid_field"
+
+
+class ConsentMissing(InvalidInput):
+    """The request does not say whose consent covers it."""
+
+    code = "consent_missing"
 
 
 class FileMissing(InvalidInput):
@@ -416,6 +424,12 @@ class EncodingFailed(RenderFailed):
     """ffmpeg did not produce a playable file."""
 
     code = "encoding_failed"
+
+
+class SigningFailed(RenderFailed):
+    """The finished video could not be signed."""
+
+    code = "signing_failed"
 
 
 class AcceptanceFailed(RenderFailed):

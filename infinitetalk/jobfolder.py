@@ -6,7 +6,10 @@
         input/scene.png          the picture, upright RGB; or input/scene.video, as it was given
         input/speech_N.wav       what the model hears: 16 kHz mono
         input/sound_N            what the viewer hears: as it was given
+        input/consent.txt        what `generate --consent` said
         fragments/00000.m4s ...  one for every finished window
+        fragments/sound.m4a      what the viewer hears, encoded
+        fragments/joined.mp4     all of it, while it is being marked
         checkpoint.safetensors   where to continue
         result.mp4
 
@@ -16,9 +19,10 @@ Every file appears whole or not at all. A job is taken up again from this folder
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from PIL import Image
@@ -85,6 +89,20 @@ class JobFolder:
         return self.root / "fragments" / f"{window:05d}.m4s"
 
     @property
+    def encoded_sound(self) -> Path:
+        return self.root / "fragments" / "sound.m4a"
+
+    @property
+    def joined(self) -> Path:
+        """The video before it is marked."""
+        return self.root / "fragments" / "joined.mp4"
+
+    @property
+    def consent(self) -> Path:
+        """What `generate --consent` said; the jobs of a service have it in their row."""
+        return self.root / "input" / "consent.txt"
+
+    @property
     def speakers(self) -> tuple[int, ...]:
         """Numbers of the voices that are there, from 1."""
         return tuple(n for n in range(1, MAX_SPEAKERS + 1) if self.speech(n).exists())
@@ -126,6 +144,16 @@ def create_job(
             _copy(voice, folder.sound(number))
         with publishing(folder.job) as part:
             part.write_text(json.dumps({"format": FORMAT, "spec": spec.to_json()}, indent=1))
+
+
+def watchable(folder: JobFolder, is_there: Callable[[Path], bool] = Path.exists) -> int:
+    """How many windows can be watched, counted from the first: none without their sound.
+
+    It never falls while a job lives: a window that is rendered again replaces the earlier one.
+    """
+    if not is_there(folder.encoded_sound):
+        return 0
+    return next(number for number in count() if not is_there(folder.fragment(number)))
 
 
 def read_job(folder: JobFolder) -> GenerationSpec:

@@ -1,11 +1,11 @@
 """Jobs, one after another, on one loaded model: from a job folder to its result.
 
 After every window its fragment is published, then the checkpoint; a killed job continues with the
-window after that. Encoding a window overlaps the next one's denoising. At the end the fragments are
-joined by stream copy, whether the job was interrupted or not, so both give the same frames.
+window after that. Encoding a window overlaps the next one's denoising; the sound is encoded beside
+the first ones. At the end all is joined by stream copy, whether the job was interrupted or not, so
+both give the same frames.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +26,10 @@ from infinitetalk.compile_cache import use_cache
 from infinitetalk.conditioning import Picture, Scene
 from infinitetalk.config import Settings
 from infinitetalk.deployed_attention import deployed_attention
+from infinitetalk.disclosure.credentials import video_signer
+from infinitetalk.disclosure.label import draw_label, visible_label
+from infinitetalk.disclosure.marking import check_disclosure, publish_marked
+from infinitetalk.disclosure.metadata import tags
 from infinitetalk.errors import (
     CompilerUnavailable,
     DeviceUnavailable,
@@ -37,7 +41,7 @@ from infinitetalk.errors import (
 from infinitetalk.jobfolder import JobFolder, locked
 from infinitetalk.media.audio import SPEECH_RATE, SpeechFile, Track, combine_speakers
 from infinitetalk.media.video import VideoFrames
-from infinitetalk.media.writer import join, write_fragment
+from infinitetalk.media.writer import join, write_fragment, writing_sound
 from infinitetalk.models.compiled import Compiler
 from infinitetalk.pipeline import InfiniteTalkPipeline, Rendered, video_frames
 from infinitetalk.progress import Canceling, OnProgress, Progress, Stage
@@ -154,6 +158,8 @@ class Runner:
         self._pipeline = pipeline
         self._weights = weights
         self._settings = settings
+        self._label = visible_label(settings)
+        self._sign = video_signer(settings)
 
     @classmethod
     def load(
@@ -170,11 +176,13 @@ class Runner:
             on_part: told of every part when it begins.
 
         Raises:
+            InvalidSetting: videos cannot be labelled or signed as the settings say.
             WeightsMissing, WeightsCorrupt: there are no good prepared weights.
             DeviceUnavailable, AttentionUnavailable, CompilerUnavailable: the settings do not fit
                 this machine.
             DeviceTooSmall: its free memory holds none of the prepared weights.
         """
+        check_disclosure(settings)
         on_part(Loading.WEIGHTS)
         device = choose_device(settings.device)
         limit_memory(device, settings.memory_gigabytes)
@@ -281,7 +289,8 @@ class Runner:
             plan = WindowPlan(frames, spec.window, spec.motion_frames)
             scene = stack.enter_context(_open_scene(folder))
             latest = _Latest(on_progress)
-            first = self._render(folder, spec, scene, voices, plan, latest, canceling)
+            with writing_sound(folder.soundtrack(spec), folder.encoded_sound, frames):
+                first = self._render(folder, spec, scene, voices, plan, latest, canceling)
             on_progress(_writing(latest.moment, plan.count))
             self._join(folder, spec, plan, labels)
         return Result(folder.result, frames, plan.count, first)
@@ -309,7 +318,8 @@ class Runner:
         canceling: Canceling,
     ) -> int:
         """Render what is missing and return the window it started with."""
-        identity = Identity(spec.fingerprint, self._pipeline.weights_fingerprint, __version__)
+        weights = self._pipeline.weights_fingerprint
+        identity = Identity(spec.fingerprint, weights, __version__, self._label or "")
         checkpoint = _usable_checkpoint(folder, identity)
         first = checkpoint.window if checkpoint else 0
         if first < plan.count:
@@ -323,7 +333,7 @@ class Runner:
                 on_progress=on_progress,
                 canceling=canceling,
             )
-            with _WindowWriter(folder, identity) as writer:
+            with _WindowWriter(folder, identity, self._label) as writer:
                 for rendered in windows:
                     writer.write(rendered)
         return first
@@ -332,16 +342,9 @@ class Runner:
         self, folder: JobFolder, spec: GenerationSpec, plan: WindowPlan, labels: Mapping[str, str]
     ) -> None:
         fragments = [folder.fragment(index) for index in range(plan.count)]
-        sound = folder.soundtrack(spec)
-        tags = disclosure(spec, labels)
-        join(fragments, sound, folder.result, frames=plan.frames, metadata=tags)
-
-
-def disclosure(spec: GenerationSpec, labels: Mapping[str, str]) -> Mapping[str, str]:
-    """Metadata saying in words and for machines that the video was generated."""
-    facts = {"ai_generated": True, "model": "InfiniteTalk", "preset": spec.preset, **labels}
-    comment = json.dumps({**facts, "version": __version__})
-    return {"description": "AI-generated video (InfiniteTalk)", "comment": comment}
+        says = tags(spec, labels)
+        join(fragments, folder.encoded_sound, folder.joined, frames=plan.frames, metadata=says)
+        publish_marked(folder.joined, folder.result, plan.frames, self._sign)
 
 
 class _Latest:
@@ -371,9 +374,10 @@ def _writing(rendered: Progress, windows: int) -> Progress:
 class _WindowWriter:
     """Publishes finished windows in the background, in order, at most one behind."""
 
-    def __init__(self, folder: JobFolder, identity: Identity) -> None:
+    def __init__(self, folder: JobFolder, identity: Identity, label: str | None) -> None:
         self._folder = folder
         self._identity = identity
+        self._label = label
         self._executor = ThreadPoolExecutor(1, "window-writer")
         self._pending: Future[None] | None = None
 
@@ -387,6 +391,8 @@ class _WindowWriter:
 
     def _publish(self, rendered: Rendered) -> None:
         index = rendered.window.index
+        if self._label is not None:
+            draw_label(rendered.frames, self._label)
         write_fragment(rendered.frames, self._folder.fragment(index))
         checkpoint = Checkpoint(index + 1, rendered.motion)
         save_checkpoint(self._folder.checkpoint, checkpoint, self._identity)

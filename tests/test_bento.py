@@ -145,6 +145,7 @@ def test_the_bento_holds_all_of_the_package_and_little_else(bento: Path) -> None
         if path.is_file() and "__pycache__" not in path.parts
     }
     others = {"service.py", "pyproject.toml", "README.md", "requirements/image.lock"}
+    others |= {"LICENSE", "NOTICE"}
     assert source_files(bento) == package | others | {"bentofile.yaml"}
 
 

@@ -14,23 +14,25 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "infinitetalk"
 TARGETS = {
-    *("demo", "serve", "test", "test-slow", "parity", "check", "bench-cpu", "loadtest"),
-    *("docs", "bento", "image", "image-test", "lock", "clean", "help", "test-modal-live"),
+    *("demo", "serve", "test", "test-ui", "test-slow", "parity", "check", "bench-cpu"),
+    *("loadtest", "docs", "bento", "image", "image-test", "lock", "clean", "help"),
+    *("test-modal-live", "test-schema"),
 }
 ASSETS = ("portrait.png", "speech.flac", "tokenizer.json", "sentences.txt", "README.md")
 
 # Who may import whom. A unit is a module or a folder directly in infinitetalk/; the package itself
 # (`infinitetalk.__version__`) is open to all.
-BASE = {"errors", "config", "spec", "progress"}
+BASE = {"errors", "config", "spec", "progress", "consent"}
 PARTS = {"media", "models", "sampling", "weights", "speech", "conditioning", "prompt_cache"}
 KERNELS = {"compile_cache", "deployed_attention"}
-ENGINE = BASE | PARTS | KERNELS | {"pipeline", "checkpoint", "jobfolder", "runner"}
+ENGINE = BASE | PARTS | KERNELS | {"pipeline", "checkpoint", "jobfolder", "disclosure", "runner"}
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "progress": set(),
     "config": {"errors"},
     "spec": {"errors"},
+    "consent": {"config", "errors"},
     "media": BASE,
     "models": BASE,
     "sampling": {"spec", "errors", "progress"},
@@ -43,10 +45,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "deployed_attention": BASE | {"media", "models", "conditioning", "compile_cache"},
     "checkpoint": BASE | {"media"},
     "jobfolder": BASE | {"media"},
+    "disclosure": BASE | {"media"},
     "runner": ENGINE - {"runner"},
     "preset_choice": BASE | {"weights"},
     "jobs": BASE | {"jobfolder", "media", "runner"},
-    "serving": BASE | {"jobfolder", "media", "weights", "preset_choice", "jobs"},
+    "serving": BASE | {"jobfolder", "media", "disclosure", "weights", "preset_choice", "jobs"},
     "acceptance": ENGINE,
     "bento": {"config", "errors"},
     "fleet": BASE
@@ -54,9 +57,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parity": ENGINE,
     "demo": ENGINE | {"parity"},
     "client": {"errors", "media"},
-    "cli": ENGINE | {"parity", "demo", "preset_choice", "client", "acceptance"},
+    "report": BASE | {"media"},
+    "cli": ENGINE | {"parity", "demo", "preset_choice", "client", "acceptance", "report", "jobs"},
 }
-TORCH_FREE = BASE | {"media", "jobfolder", "jobs", "serving", "client", "bento"}
+TORCH_FREE = BASE | {
+    "media",
+    "jobfolder",
+    "disclosure",
+    "report",
+    "jobs",
+    "serving",
+    "client",
+    "bento",
+}
 ENGINE_PROCESS = "infinitetalk.jobs.worker"  # is started, never imported
 HEAVY = {"torch", "transformers", "diffusers"}
 
@@ -202,11 +215,16 @@ def test_make_alone_explains_the_targets() -> None:
         assert re.search(rf"make {target} +{re.escape(meaning)}", run.stdout)
 
 
-def test_ci_runs_the_tests_the_parity_and_the_checks() -> None:
+def test_ci_runs_the_tests_the_page_the_parity_and_the_checks() -> None:
     script = (ROOT / ".ci/run").read_text("utf-8")
     calls = re.findall(r"^\s*make (\S+)", script, re.MULTILINE)
-    assert calls == ["test", "parity", "check"]
+    assert calls == ["test", "test-ui", "parity", "check"]
     assert "set -euo pipefail" in script
+
+
+def test_the_installed_package_holds_the_page() -> None:
+    shown = {path.name for path in files("infinitetalk").joinpath("serving", "ui").iterdir()}
+    assert {"index.html", "style.css", "app.js", "player.js"} <= shown
 
 
 @pytest.mark.parametrize("name", ASSETS)

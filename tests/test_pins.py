@@ -55,7 +55,7 @@ def test_the_pins_satisfy_the_project(requirement: Requirement) -> None:
     assert pins[canonicalize_name(requirement.name)] in requirement.specifier
 
 
-@pytest.mark.parametrize("requirement", wanted("serve"), ids=str)
+@pytest.mark.parametrize("requirement", wanted("serve", "c2pa"), ids=str)
 def test_the_pins_of_the_image_satisfy_what_is_served(requirement: Requirement) -> None:
     torch = torch_version("requirements/image.txt", r"^torch==(\S+)")
     pins = {**pinned("image"), "torch": torch}
@@ -90,7 +90,7 @@ def test_the_lock_names_no_host(lock: str) -> None:
 def test_everything_imported_is_named_by_the_project() -> None:
     sources = [*(ROOT / "infinitetalk").rglob("*.py"), ROOT / "service.py"]
     imported = {module for path in sources for module in imported_by(path)}
-    named = {canonicalize_name(r.name) for r in wanted("serve", "deploy")}
+    named = {canonicalize_name(r.name) for r in wanted("serve", "deploy", "c2pa")}
     owners = packages_distributions()
     outside = imported - sys.stdlib_module_names - NOT_OURS
     assert not {

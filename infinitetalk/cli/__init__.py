@@ -11,13 +11,15 @@ import traceback
 from collections.abc import Sequence
 
 from infinitetalk import __version__
-from infinitetalk.cli import accept, doctor, generate, submit, weights
+from infinitetalk.cli import accept, doctor, generate, report, submit, ui, weights
 from infinitetalk.config import let_idle_threads_sleep
 from infinitetalk.errors import Canceled, InfiniteTalkError
 
 COMMANDS = (
     (generate, "generate"),
     (submit, "submit"),
+    (ui, "ui"),
+    (report, "report"),
     (weights, "weights"),
     (doctor, "doctor"),
     (accept, "accept"),

@@ -19,6 +19,7 @@ NAMES = (
     "max_seconds",
     "preset",
     "order",
+    "consent",
 )
 """Options that are called over HTTP as they are here."""
 
@@ -30,7 +31,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     add("--order", choices=orders, help="how two voices follow each other (default: together)")
     add(
         "--box",
-        type=_box,
+        type=box,
         action="append",
         default=[],
         metavar="T,L,B,R",
@@ -56,6 +57,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="above 0, leave out steps that would change little (default: 0)",
     )
+    add("--consent", metavar="TEXT", help="whose consent covers the face and the voice")
     add("--max-seconds", type=float, metavar="S", help="render the first S seconds only")
 
 
@@ -75,7 +77,8 @@ def _interval(text: str) -> tuple[int, int]:
     return first, last
 
 
-def _box(text: str) -> Box:
+def box(text: str) -> Box:
+    """T,L,B,R as a box."""
     try:
         top, left, bottom, right = (int(part) for part in text.split(","))
     except ValueError:

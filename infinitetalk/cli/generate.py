@@ -21,6 +21,7 @@ from infinitetalk.cli.interrupt import interruptible
 from infinitetalk.cli.output import check_output
 from infinitetalk.cli.progress_bar import ProgressBar
 from infinitetalk.config import Settings, load_settings
+from infinitetalk.consent import check_consent
 from infinitetalk.errors import InvalidField, InvalidInput, JobBusy
 from infinitetalk.jobfolder import JobFolder, create_job, locked, read_job
 from infinitetalk.preset_choice import choose_preset
@@ -91,6 +92,7 @@ def _new_job(
     for name in ("image", "audio", "output"):
         if getattr(options, name) is None:
             raise InvalidField(f"--{name} is missing.", field=name)
+    check_consent(options.consent, settings)
     voices = [voice for voice in (options.audio, options.audio_2) if voice is not None]
     spec = _spec(options, settings_for(len(voices), settings))
     check_output(options.output, (options.image, *voices))
@@ -103,6 +105,8 @@ def _new_job(
                 f"{_command('--resume', folder.root)}, or delete the folder."
             )
     create_job(folder, spec, options.image, voices, settings)
+    if options.consent:
+        folder.consent.write_text(options.consent, "utf-8")
     return spec, folder, options.output
 
 
@@ -166,7 +170,13 @@ def _render(folder: JobFolder, spec: GenerationSpec, settings: Settings) -> "Res
         runner = Runner.load(spec.preset, chosen, show)
     console.print(f"Weights: {escape(str(runner.weights_folder))}")
     with ProgressBar(console) as bar, interruptible(_say_stopping) as interrupted:
-        return runner.run(folder, spec, on_progress=bar.show, canceling=interrupted.is_set)
+        return runner.run(
+            folder,
+            spec,
+            labels={"consent": "stated"} if folder.consent.exists() else {},
+            on_progress=bar.show,
+            canceling=interrupted.is_set,
+        )
 
 
 def _say_stopping() -> None:

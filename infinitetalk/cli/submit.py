@@ -18,6 +18,7 @@ from infinitetalk.cli.batch import AT_ONCE, Stop, run_batch
 from infinitetalk.cli.fields import NAMES, add_fields, fields_of
 from infinitetalk.cli.output import check_output
 from infinitetalk.cli.results import results_beside
+from infinitetalk.cli.server import add_server, api_key_of, headers_of
 from infinitetalk.cli.sheet import MEDIA, read_rows
 from infinitetalk.cli.task_bar import TaskBar
 from infinitetalk.client.answers import failure
@@ -25,7 +26,6 @@ from infinitetalk.client.patience import Patience
 from infinitetalk.client.tasks import Client, Status, Task
 from infinitetalk.client.upload import is_url
 from infinitetalk.errors import (
-    FileMissing,
     InfiniteTalkError,
     InvalidField,
     JobExpired,
@@ -41,17 +41,8 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `infinitetalk submit`."""
+    add_server(parser)
     add = parser.add_argument
-    add("--url", required=True, metavar="URL", help="where the service is: http://host:3000")
-    add(
-        "--header",
-        type=_header,
-        action="append",
-        default=[],
-        metavar="K=V",
-        help="goes with every request; K=@FILE reads the value from a file",
-    )
-    add("--api-key", metavar="KEY", help="a key of the service; @FILE reads it from a file")
     add("--image", metavar="P", help="picture or video of the speaker: a file or a URL")
     add("--audio", metavar="A", help="speech: a file or a URL")
     add("--audio-2", metavar="B", help="speech of a second speaker: a file or a URL")
@@ -123,9 +114,8 @@ def _refuse(options: argparse.Namespace, given: str, others: Iterable[str]) -> N
 
 
 def _connect(options: argparse.Namespace, patience: Patience) -> Client:
-    headers = {name: _value(text) for name, text in options.header}
-    key = None if options.api_key is None else _value(options.api_key)
-    return Client(options.url, headers=headers, api_key=key, patience=patience)
+    key = api_key_of(options)
+    return Client(options.url, headers=headers_of(options), api_key=key, patience=patience)
 
 
 def _submit(client: Client, options: argparse.Namespace, bar: TaskBar) -> Task:
@@ -178,23 +168,6 @@ def _tell(output: Path, status: Status) -> None:
 
 def _say_waiting(error: InfiniteTalkError, seconds: float) -> None:
     console.print(f"{escape(error.message)} ({error.code}) Trying again in {seconds:.0f} s.")
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not (name and separator):
-        raise argparse.ArgumentTypeError(f"{text!r} is not K=V")
-    return name, value
-
-
-def _value(text: str) -> str:
-    """What was given, or what is in the file that was named."""
-    if not text.startswith("@"):
-        return text
-    try:
-        return Path(text[1:]).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileMissing(f"{text[1:]} cannot be read.") from error
 
 
 def _hidden(text: str) -> str:

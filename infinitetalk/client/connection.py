@@ -75,10 +75,16 @@ class Connection:
     @contextmanager
     def exchange(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
         """Send a request once; its answer is a success, its body is still to be read."""
-        with self._translated(), self._http.stream(method, path, **request) as response:
+        with self.relay(method, path, **request) as response:
             if not response.is_success:
                 response.read()
                 raise refusal(response)
+            yield response
+
+    @contextmanager
+    def relay(self, method: str, path: str, **request: Any) -> Iterator[httpx.Response]:
+        """The same, and its answer may be a refusal too."""
+        with self._translated(), self._http.stream(method, path, **request) as response:
             yield response
 
     @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from infinitetalk.errors import JobExpired
-from infinitetalk.jobfolder import JobFolder
+from infinitetalk.jobfolder import JobFolder, watchable
 from infinitetalk.jobs.model import Job, new_id
 
 
@@ -36,6 +36,16 @@ class BlobStore(Protocol):
 
         Raises:
             JobExpired: it is not there any more.
+        """
+
+    def windows(self, job: Job) -> int:
+        """How many windows of a job can be watched now, counted from the first."""
+
+    def window(self, job: Job, index: int) -> tuple[Path, Path]:
+        """The pictures of such a window and the sound of all, as files of this host.
+
+        Raises:
+            JobExpired: they are not there any more.
         """
 
     def copy_input(self, job_id: str, target: JobFolder) -> None:
@@ -99,6 +109,16 @@ class DirectoryBlobStore:
         if not path.is_file():
             raise JobExpired("This job was erased, or its time is over.")
         return path
+
+    def windows(self, job: Job) -> int:
+        return watchable(self.folder(job.id))
+
+    def window(self, job: Job, index: int) -> tuple[Path, Path]:
+        folder = self.folder(job.id)
+        paths = folder.fragment(index), folder.encoded_sound
+        if not all(path.is_file() for path in paths):
+            raise JobExpired("This job was erased, or its time is over.")
+        return paths
 
     def copy_input(self, job_id: str, target: JobFolder) -> None:
         source, inputs = self.folder(job_id), target.root / "input"

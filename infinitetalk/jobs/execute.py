@@ -112,7 +112,7 @@ def execute(
         rendering = renderer.run(
             blobs.folder(job.id),
             job.spec,
-            labels={"job": job.id},
+            labels=labels_of(job),
             on_progress=attempt.report,
             canceling=attempt.is_over,
         )
@@ -132,6 +132,11 @@ def execute(
             raise EngineFault(type(error).__name__) from error
         ended = job  # its files were taken away under it, with the job
     return _settle(store, job, ended)
+
+
+def labels_of(job: Job) -> dict[str, str]:
+    """What the file says of its job: that there is consent, never whose."""
+    return {"job": job.id} | ({"consent": "stated"} if job.consent else {})
 
 
 def _require_preset(job: Job, renderer: Renderer) -> None:

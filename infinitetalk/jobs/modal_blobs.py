@@ -27,6 +27,7 @@ from infinitetalk.jobs.modal_copies import (
 )
 from infinitetalk.jobs.modal_files import Entry, VolumeFiles
 from infinitetalk.jobs.modal_results import ResultCache
+from infinitetalk.jobs.modal_windows import WindowCache
 from infinitetalk.jobs.model import Job, new_id
 
 CACHE_BYTES = 20 * 10**9
@@ -42,6 +43,7 @@ class VolumeBlobStore:
         self._files = VolumeFiles(volume)
         self._copies = JobCopies(self._files, scratch)
         self._results = ResultCache(self._files, scratch / "results", cache_bytes)
+        self._windows = WindowCache(self._files, scratch / "windows", cache_bytes)
         self._staging = scratch / "staging"
         self._staging.mkdir(exist_ok=True)
 
@@ -83,6 +85,15 @@ class VolumeBlobStore:
         assert job.result is not None
         return self._results.get(job.id, job.result, video_path(job.id, job.result.sha256))
 
+    def windows(self, job: Job) -> int:
+        return self._windows.count(job)
+
+    def window(self, job: Job, index: int) -> tuple[Path, Path]:
+        names = JobFolder(Path())
+        paths = names.fragment(index), names.encoded_sound
+        pictures, sound = (self._windows.get(job.id, path.name) for path in paths)
+        return pictures, sound
+
     def copy_input(self, job_id: str, target: JobFolder) -> None:
         fetch_parts(self._files, job_id, target, INPUT)
 
@@ -90,6 +101,7 @@ class VolumeBlobStore:
         self._copies.remove(job_id)  # first: it may be on its way to the Volume
         self._files.remove(job_path(job_id))
         self._results.forget(job_id)
+        self._windows.forget(job_id)
 
     def ids(self) -> Iterator[str]:
         return (_name(entry) for entry in self._files.entries("/jobs"))

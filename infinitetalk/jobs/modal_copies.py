@@ -126,9 +126,9 @@ def _checkpoint(copy: JobFolder) -> dict[str, Path]:
 
 
 def _rendered(copy: JobFolder) -> dict[str, Path]:
-    """Finished windows, and the video."""
+    """Finished windows, their sound, and the video."""
     fragments = sorted((copy.root / FRAGMENTS).glob("*.m4s"))
-    return _by_name(copy, *fragments, copy.result)
+    return _by_name(copy, *fragments, copy.encoded_sound, copy.result)
 
 
 def _by_name(copy: JobFolder, *paths: Path) -> dict[str, Path]:

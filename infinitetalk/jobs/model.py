@@ -107,6 +107,7 @@ class Job:
     fingerprint: str = ""  # of the request, for the idempotency key
     idempotency_key: str | None = None
     retry_of: str | None = None
+    consent: str | None = None  # whose covers face and voice, in the caller's words
     status: Status = Status.PENDING
     attempt: int = 0  # counts leases and fences off the engines of earlier ones
     losses: int = 0  # attempts that ended with the engine's death or a passing fault

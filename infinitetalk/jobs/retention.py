@@ -58,7 +58,9 @@ def expire(job: Job, store: JobStore, blobs: BlobStore, outbox: Outbox, now: flo
 def erased(job: Job, now: float) -> Job:
     """The tombstone: no prompt, no key, no names."""
     spec = replace(job.spec, prompt="", negative_prompt="")
-    return replace(job, spec=spec, idempotency_key=None, fingerprint="", erased_at=now)
+    return replace(
+        job, spec=spec, consent=None, idempotency_key=None, fingerprint="", erased_at=now
+    )
 
 
 def _aging(job: Job, store: JobStore, now: float) -> Job:

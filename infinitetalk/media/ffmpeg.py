@@ -15,11 +15,13 @@ from typing import IO
 
 import imageio_ffmpeg
 
-from infinitetalk.errors import StorageFull
+from infinitetalk.errors import Canceled, StorageFull
+from infinitetalk.progress import Canceling
 
 # One name of each demuxer; none of these opens other files by reference.
 _CONTAINERS = "aac,aiff,amr,asf,au,avi,caf,flac,flv,matroska,mov,mp3,mpeg,mpegts,ogg,w64,wav"
 _LOG_BYTES = 1 << 20  # the end of the log is kept
+_LOOK_S = 0.1  # between two looks at whether work is still wanted
 
 
 class FFmpegFailed(Exception):
@@ -61,6 +63,25 @@ def run(arguments: Sequence[str], *, log_level: str = "error") -> bytes:
     with _running(arguments, log_level) as process:
         _stdin(process).close()
         return _stdout(process).read()
+
+
+def work(arguments: Sequence[str], canceling: Canceling) -> None:
+    """Run to the end, unless `canceling` says meanwhile that it is not worth it any more.
+
+    Raises:
+        FFmpegFailed: it ended with an error.
+        StorageFull: it ended because the disk has no room.
+        Canceled: `canceling` said so.
+    """
+    with _running(arguments) as process:
+        _stdin(process).close()
+        while True:
+            try:
+                process.wait(_LOOK_S)
+                return
+            except subprocess.TimeoutExpired:
+                if canceling():
+                    raise Canceled("ffmpeg was stopped.") from None
 
 
 def count_frames(arguments: Sequence[str]) -> int:

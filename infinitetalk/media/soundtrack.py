@@ -2,6 +2,7 @@
 
 One recording keeps its sample rate and channels as far as AAC knows them. Two are brought to the
 higher rate and to stereo (mono when both are mono), and are mixed or put one after the other.
+What ffmpeg has to be told for that is said here; `writer` runs it.
 """
 
 from dataclasses import dataclass
@@ -40,10 +41,8 @@ class SoundGraph:
     encoder: list[str]
 
 
-def sound_graph(soundtrack: Soundtrack, first_input: int, frames: int) -> SoundGraph:
+def sound_graph(soundtrack: Soundtrack, frames: int) -> SoundGraph:
     """The sound of `frames` video frames: cut there, or followed by silence.
-
-    `first_input` is the number that the first recording has among the inputs of the command.
 
     Raises:
         FileMissing, UnsupportedMedia, NoAudioStream: a recording is not what it was.
@@ -58,7 +57,7 @@ def sound_graph(soundtrack: Soundtrack, first_input: int, frames: int) -> SoundG
         channels = min(channels, 2)
         layout = ":channel_layouts=" + ("mono" if channels == 1 else "stereo")
     parts = [
-        f"[{first_input + index}:a:0]{_own(stream)}aformat=sample_rates={rate}{layout}[s{index}]"
+        f"[{index}:a:0]{_own(stream)}aformat=sample_rates={rate}{layout}[s{index}]"
         for index, stream in enumerate(streams)
     ]
     # Samples are counted, not timed: the model's tracks are counted in the same way.

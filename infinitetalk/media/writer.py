@@ -1,12 +1,15 @@
-"""Frames to mp4: one self-contained fragment for every window, joined without encoding again.
+"""Frames and sound to mp4: a self-contained fragment for every window, joined by copying.
 
 A fragment starts with its only keyframe and has no B-frames, so that decoding and showing have
 the same order and any fragments follow each other without a jump. A resumed job therefore ends
-with the same bytes as one that was never stopped. Axes: f frames, h height, w width.
+with the same bytes as one that was never stopped. The sound is encoded once and in one piece, while
+the windows are rendered. Axes: f frames, h height, w width.
 """
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from infinitetalk.errors import EncodingFailed
 from infinitetalk.media import ffmpeg
 from infinitetalk.media.publish import publishing
 from infinitetalk.media.soundtrack import Soundtrack, sound_graph
+from infinitetalk.progress import Canceling
 from infinitetalk.spec import FPS
 
 _TIMESCALE = 12800  # ticks a second in the files: 512 for a frame
@@ -51,34 +55,70 @@ def write_fragment(frames: np.ndarray, target: Path) -> None:  # f h w 3
         )
 
 
+def write_sound(
+    soundtrack: Soundtrack, target: Path, frames: int, canceling: Canceling = lambda: False
+) -> None:
+    """Encode what is heard during `frames` frames to an mp4 file without pictures.
+
+    Raises:
+        FileMissing, UnsupportedMedia, NoAudioStream: a recording is not what it was.
+        EncodingFailed: ffmpeg failed.
+        StorageFull: the disk has no room.
+        Canceled: `canceling` said so.
+    """
+    sound = sound_graph(soundtrack, frames)
+    graph = ["-filter_complex", sound.graph, "-map", "[sound]"]
+    with _encoding(), publishing(target) as part:
+        mp4 = [*sound.encoder, *_NO_TAGS, "-f", "mp4", f"file:{part}"]
+        ffmpeg.work([*sound.inputs, *graph, *mp4], canceling)
+
+
+@contextmanager
+def writing_sound(soundtrack: Soundtrack, target: Path, frames: int) -> Iterator[None]:
+    """The same beside what the block does; the file is there when the block ends well, as soon as
+    it can be. One that is there already is kept.
+    """
+    if target.exists():
+        yield
+        return
+    over = threading.Event()
+    with ThreadPoolExecutor(1, "sound-writer") as executor:
+        written = executor.submit(write_sound, soundtrack, target, frames, over.is_set)
+        try:
+            yield
+        except BaseException:
+            over.set()
+            raise
+        written.result()
+
+
 def join(
     fragments: Sequence[Path],
-    soundtrack: Soundtrack,
+    sound: Path,
     target: Path,
     *,
     frames: int,
     metadata: Mapping[str, str],
 ) -> None:
-    """Fragments, in order, and the user's own sound as one mp4 of `frames` frames.
+    """Fragments, in order, and what `write_sound` made as one mp4 of `frames` frames.
 
-    Frame k is shown at exactly k / 25 s. The pictures are copied, the sound is encoded once. The
-    file is decoded from end to end before it gets its name.
+    Frame k is shown at exactly k / 25 s. Pictures and sound are copied. The file is decoded from
+    end to end before it gets its name.
 
     Raises:
-        FileMissing, UnsupportedMedia, NoAudioStream: a recording is not what it was.
         EncodingFailed: ffmpeg failed, or the result has another number of frames.
         StorageFull: the disk has no room.
     """
-    sound = sound_graph(soundtrack, first_input=1, frames=frames)
     pictures = [*ffmpeg.allowing("concat,mov"), "-f", "concat", "-safe", "0", "-i", "pipe:0"]
-    tracks = ["-filter_complex", sound.graph, "-map", "0:v:0", "-map", "[sound]"]
+    heard = [*ffmpeg.allowing("mov"), "-i", f"file:{sound.absolute()}"]
+    tracks = ["-map", "0:v:0", "-map", "1:a:0", "-c:a", "copy"]
     exact_times = f"setts=ts=N*{_TIMESCALE // FPS}:duration={_TIMESCALE // FPS}"
     copied = ["-c:v", "copy", "-bsf:v", exact_times, "-video_track_timescale", str(_TIMESCALE)]
     tags = [part for name, text in metadata.items() for part in ("-metadata", f"{name}={text}")]
     mp4 = [*_NO_TAGS, *tags, "-movflags", "+faststart", "-f", "mp4"]
     with _encoding(), publishing(target) as part:
         ffmpeg.feed(
-            [*pictures, *sound.inputs, *tracks, *copied, *sound.encoder, *mp4, f"file:{part}"],
+            [*pictures, *heard, *tracks, *copied, *mp4, f"file:{part}"],
             [_playlist(fragments)],
         )
         _verify(part, frames)

@@ -4,9 +4,13 @@ POST   /submit, GET|HEAD /result    the API of the project this one replaces: UR
 GET    /v1/jobs/{id}                status
 GET    /v1/jobs/{id}/events         status, live
 DELETE /v1/jobs/{id}                cancel and erase
+GET    /v1/jobs/{id}/playlist.m3u8  its finished windows, to be watched while it is rendered
+GET    /v1/jobs/{id}/segments/...   what the playlist names
 GET    /v1/queue                    how much is waiting
 GET    /v1/info                     what is deployed
 GET    /v1/metrics                  Prometheus, for hosts without BentoML's /metrics
+GET    /docs.json                   all of this as OpenAPI, in the place of BentoML's own
+GET    /ui/                         the page
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -25,12 +29,16 @@ from infinitetalk.serving.body import read_json
 from infinitetalk.serving.events import events
 from infinitetalk.serving.metrics import CONTENT_TYPE
 from infinitetalk.serving.multipart import BodyLimits
+from infinitetalk.serving.openapi import describe_api
+from infinitetalk.serving.page import page_routes
+from infinitetalk.serving.preview import Preview
 from infinitetalk.serving.replies import Handler, answering
 from infinitetalk.serving.request import shown
 from infinitetalk.serving.results import result_reply
+from infinitetalk.serving.watching import WatchRoutes
 
 SEED_FIELDS = {"image": "image_url", "audio1": "audio_url", "audio2": "audio_2_url"}
-SEED_TEXT = {"prompt"}
+SEED_TEXT = {"prompt", "consent"}  # the second is ours: some deployments demand it
 
 
 def create_app(backend: Backend) -> Starlette:
@@ -46,6 +54,7 @@ def create_app(backend: Backend) -> Starlette:
             await to_thread.run_sync(backend.close)
 
     routes = _Routes(backend)
+    watch = WatchRoutes(routes.find_to_watch)
 
     def route(path: str, handler: Handler, *methods: str) -> Route:
         return Route(path, answering(handler), methods=list(methods))
@@ -54,12 +63,15 @@ def create_app(backend: Backend) -> Starlette:
         routes=[
             route("/submit", routes.submit, "POST"),
             route("/result", routes.result, "GET"),
-            route("/v1/jobs/{job_id}", routes.status, "GET"),
-            route("/v1/jobs/{job_id}", routes.erase, "DELETE"),
+            route("/v1/jobs/{job_id}", routes.job, "GET", "DELETE"),
             route("/v1/jobs/{job_id}/events", routes.events, "GET"),
+            route("/v1/jobs/{job_id}/playlist.m3u8", watch.playlist, "GET"),
+            route("/v1/jobs/{job_id}/segments/{name}", watch.segment, "GET"),
             route("/v1/queue", routes.queue, "GET"),
             route("/v1/info", routes.info, "GET"),
             route("/v1/metrics", routes.metrics, "GET"),
+            route("/docs.json", routes.description, "GET"),
+            *page_routes(),
         ],
         lifespan=lifespan,
     )
@@ -84,14 +96,12 @@ class _Routes:
             return JSONResponse({"call_id": job.id, "status": job.status}, 202)
         return await result_reply(request, job, self._backend.desk.result)
 
-    async def status(self, request: Request) -> Response:
+    async def job(self, request: Request) -> Response:
         job = await self._find(request, request.path_params["job_id"])
+        if request.method == "DELETE":
+            await self._backend.desk.erase(job)
+            return Response(status_code=204)
         return JSONResponse(await self._backend.desk.describe(job))
-
-    async def erase(self, request: Request) -> Response:
-        job = await self._find(request, request.path_params["job_id"])
-        await self._backend.desk.erase(job)
-        return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
         desk, caller = self._backend.desk, self._backend.caller(request)
@@ -119,6 +129,13 @@ class _Routes:
     async def metrics(self, request: Request) -> Response:
         text = await to_thread.run_sync(self._backend.metrics)
         return PlainTextResponse(text, media_type=CONTENT_TYPE)
+
+    async def description(self, request: Request) -> Response:
+        return JSONResponse(describe_api(needs_key=bool(self._backend.settings.api_keys)))
+
+    async def find_to_watch(self, request: Request) -> tuple[Job, Preview]:
+        job = await self._find(request, request.path_params["job_id"])
+        return job, self._backend.desk.preview(job)
 
     async def _find(self, request: Request, job_id: str | None) -> Job:
         caller = self._backend.caller(request)

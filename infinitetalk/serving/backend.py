@@ -19,6 +19,8 @@ from starlette.requests import Request
 
 from infinitetalk import __version__
 from infinitetalk.config import Settings
+from infinitetalk.disclosure.label import OFF
+from infinitetalk.disclosure.marking import check_disclosure
 from infinitetalk.errors import Draining, InvalidField, NotReady, Unavailable
 from infinitetalk.jobs.duty import Duty
 from infinitetalk.jobs.host import Host
@@ -34,7 +36,7 @@ from infinitetalk.serving.replies import request_id
 from infinitetalk.serving.sandbox import Sandbox
 from infinitetalk.serving.signals import chain_sigterm, die_with_parent, is_bentoml_worker
 from infinitetalk.serving.watchers import Watchers
-from infinitetalk.spec import PRESETS
+from infinitetalk.spec import MAX_PROMPT_CHARACTERS, MIN_SPEECH_SECONDS, PRESETS
 from infinitetalk.weights.selection import require_weights
 
 MAX_KEY_CHARACTERS = 255
@@ -81,12 +83,14 @@ class Backend:
 
         Raises:
             WeightsMissing: the named preset's weights are not there.
+            InvalidSetting: videos cannot be labelled or signed as the settings say.
         """
         choice = self._choice = ask_preset(self.settings)
         if choice.reason is not None:
             log.warning("USING THE PRESET %s: %s.", choice.preset.upper(), choice.reason)
         if self.settings.engines:
             require_weights(choice.preset, self.settings)
+            check_disclosure(self.settings)
         self._checker = self._checker or Sandbox(self.settings)
         self._checker.start()
         try:
@@ -193,10 +197,14 @@ class Backend:
                 "max_image_megapixels": settings.max_image_megapixels,
                 "max_video_megapixels": settings.max_video_megapixels,
                 "max_file_megabytes": settings.max_file_megabytes,
+                "max_prompt_characters": MAX_PROMPT_CHARACTERS,
+                "min_speech_seconds": MIN_SPEECH_SECONDS,
                 "max_queue": settings.max_queue,
                 "retention_hours": settings.retention_hours,
             },
             "needs_key": bool(settings.api_keys),
+            "needs_consent": bool(settings.require_consent),
+            "label": None if settings.label == OFF else settings.label,
             "engines": [asdict(engine) for engine in host.engines.all()],
         }
 

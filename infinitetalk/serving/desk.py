@@ -18,6 +18,7 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from infinitetalk.config import Settings
+from infinitetalk.consent import check_consent
 from infinitetalk.errors import (
     BudgetExhausted,
     InvalidField,
@@ -34,6 +35,7 @@ from infinitetalk.jobs.model import Clock, Job, Status, cancel
 from infinitetalk.jobs.outbox import Kind
 from infinitetalk.serving.intake import Accepted, Intake
 from infinitetalk.serving.pace import Pace
+from infinitetalk.serving.preview import Preview
 from infinitetalk.serving.status import describe
 from infinitetalk.spec import GenerationSpec
 from infinitetalk.weights.selection import one_speaker_only
@@ -109,6 +111,7 @@ class Desk:
 
         Raises:
             JobNotFinished: it has not ended.
+            ConsentMissing: it was taken in when none had to be stated.
             JobExpired: its files are gone.
             Refused: not now.
         """
@@ -127,6 +130,10 @@ class Desk:
             JobExpired: its file is gone.
         """
         return await to_thread.run_sync(self._host.blobs.result, job)
+
+    def preview(self, job: Job) -> Preview:
+        """What can be watched of a job before it is done."""
+        return Preview(job, self._host.blobs)
 
     async def _submit(self, caller: Caller, take: Callable[..., Any]) -> Job:
         await to_thread.run_sync(self._refuse_early, caller)
@@ -158,6 +165,7 @@ class Desk:
             request_id=caller.request_id,
             fingerprint=accepted.fingerprint,
             idempotency_key=caller.idempotency_key,
+            consent=accepted.consent,
         )
         if not self._is_repeated(caller):
             self._check_abilities(job.spec, job.voices)
@@ -268,6 +276,7 @@ class Desk:
     def _retry(self, job: Job, caller: Caller) -> Job:
         self._refuse_early(caller)
         if not self._is_repeated(caller):
+            check_consent(job.consent, self._settings)
             self._check_abilities(job.spec, job.voices)
             self._check_budget(caller, job.seconds)
         with self._host.blobs.staging() as folder:
@@ -287,6 +296,7 @@ class Desk:
             fingerprint=f"retry of {job.id}",
             idempotency_key=caller.idempotency_key,
             retry_of=job.id,
+            consent=job.consent,
         )
 
     def _erase(self, job: Job) -> None:

@@ -19,6 +19,7 @@ from anyio import CancelScope, to_thread
 from starlette.requests import Request
 
 from infinitetalk.config import Settings
+from infinitetalk.consent import check_consent
 from infinitetalk.errors import AudioTooShort, ImageInvalid, StorageFull
 from infinitetalk.jobfolder import MEDIA_FIELDS, JobFolder
 from infinitetalk.serving.body import Fields, read_body
@@ -48,6 +49,7 @@ class Accepted:
     voices: int
     callback_url: str | None
     output_url: str | None
+    consent: str | None
     folder: JobFolder
 
 
@@ -88,6 +90,7 @@ class Intake:
         seeds: Callable[[], int] = fresh_seed,
         free: Callable[[Path], int] = free_bytes,
     ) -> None:
+        self._settings = settings
         self._preset = preset
         self._fetcher = fetcher
         self._checker = checker
@@ -123,6 +126,7 @@ class Intake:
     async def _accept(self, fields: Fields, uploads: Path, folder: JobFolder) -> Accepted:
         request = parse_request(fields.values)
         check_sources(request, fields.files)
+        check_consent(request.consent, self._settings)
         _refuse_empty(fields.files)
         spec = to_spec(request, self._preset, self._seeds)
         await self._check_urls(request)
@@ -134,6 +138,7 @@ class Intake:
             voices=len(voices),
             callback_url=request.callback_url,
             output_url=request.output_url,
+            consent=request.consent or None,
             folder=folder,
         )
 

@@ -17,7 +17,7 @@ from anyio import sleep
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infinitetalk.errors import InfiniteTalkError, MalformedRequest, WaitTimeout
@@ -35,7 +35,12 @@ class TaskProtocol:
 
     def __init__(self, app: ASGIApp, backend: Backend) -> None:
         self._app = app
-        self._routes = _Tasks(backend).router()
+        self._router = _Tasks(backend).router()
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """What is answered here."""
+        return self._router.routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
@@ -44,7 +49,7 @@ class TaskProtocol:
             await self._app(scope, receive, send)
             return
         try:
-            await self._routes({**scope, "app": None}, receive, send)
+            await self._router({**scope, "app": None}, receive, send)
         except HTTPException as error:
             reply = await refuse_route(Request(scope), error)
             await reply(scope, receive, send)

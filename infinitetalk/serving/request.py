@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from infinitetalk.consent import MAX_CONSENT_CHARACTERS
 from infinitetalk.errors import InvalidField
 from infinitetalk.jobfolder import MEDIA_FIELDS
 from infinitetalk.spec import (
@@ -72,6 +73,15 @@ def _composed(text: str) -> str:
     return text
 
 
+def _name_bounds(schema: dict[str, Any]) -> None:
+    """JSON Schema's names for bounds; pydantic keeps its own where a validator runs before them."""
+    fields = schema["properties"].values()
+    for kind in (kind for field in fields for kind in (field, *field.get("anyOf", ()))):
+        for ours, theirs in (("ge", "minimum"), ("le", "maximum")):
+            if ours in kind:
+                kind[theirs] = kind.pop(ours)
+
+
 def _json_list(value: object) -> object:
     """A form has no lists: there it is the text of one."""
     try:
@@ -81,6 +91,7 @@ def _json_list(value: object) -> object:
 
 
 _Text = Annotated[str, Field(max_length=_MAX_DECOMPOSED), AfterValidator(_composed)]
+_Consent = Annotated[str, Field(max_length=MAX_CONSENT_CHARACTERS), AfterValidator(str.strip)]
 _Name = Annotated[str, Field(max_length=40, pattern="^[0-9A-Za-z_-]*$")]
 _Whole = Annotated[int, BeforeValidator(_no_truth)]
 _Real = Annotated[float, BeforeValidator(_no_truth)]
@@ -95,7 +106,11 @@ class GenerateRequest(BaseModel):
     """Every field of a request that is not a file. What is absent is the preset's choice."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        json_schema_extra=_name_bounds,
     )
 
     prompt: _Text | None = Field(None, description="What the video shows.")
@@ -141,6 +156,11 @@ class GenerateRequest(BaseModel):
         None,
         description="Where each of two speakers is: [[top, left, bottom, right], ...] in pixels of "
         "the upright picture.",
+    )
+    consent: _Consent | None = Field(
+        None,
+        description="Whose consent covers the face and the voice, or where it is recorded: text "
+        f"of at most {MAX_CONSENT_CHARACTERS} characters, kept with the job until it is erased.",
     )
     callback_url: str | None = Field(None, description="Told by POST when the job has ended.")
     output_url: str | None = Field(None, description="Presigned URL; the video is PUT there.")

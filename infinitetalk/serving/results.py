@@ -17,6 +17,17 @@ Fetch = Callable[[Job], Awaitable[Path]]
 """The video of a completed job as a file of this host."""
 
 
+def ended_badly(request: Request, job: Job) -> Response | None:
+    """The answer for a job that has no video and never will.
+
+    Raises:
+        Canceled: the caller did not want it.
+    """
+    if job.status is Status.CANCELED:
+        raise Canceled("This job was canceled.")
+    return None if job.error is None else problem_reply(request, job.error)
+
+
 async def result_reply(request: Request, job: Job, fetch: Fetch) -> Response:
     """The answer for a job in any state.
 
@@ -24,10 +35,8 @@ async def result_reply(request: Request, job: Job, fetch: Fetch) -> Response:
         JobNotFinished, Canceled: there is no result.
         JobExpired: the file is gone.
     """
-    if job.status is Status.CANCELED:
-        raise Canceled("This job was canceled.")
-    if job.error is not None:
-        return problem_reply(request, job.error)
+    if ended := ended_badly(request, job):
+        return ended
     if job.result is None:
         raise JobNotFinished(f"task {job.id} is not completed yet")
     etag = f'"{job.result.sha256}"'

@@ -9,7 +9,7 @@ import pytest
 from infinitetalk.acceptance.loading import Loaded, choose, load
 from infinitetalk.config import Settings
 from infinitetalk.media.soundtrack import Soundtrack
-from infinitetalk.media.writer import join, write_fragment
+from infinitetalk.media.writer import join, write_fragment, write_sound
 from tests.acceptance.subjects import CPU, FRAMES, MakeVideo, Ticks
 
 
@@ -43,7 +43,9 @@ def make_video(tmp_path: Path, make_track: Callable[..., Path], noise: np.ndarra
         fragment, video = tmp_path / "00000.m4s", tmp_path / "video.mp4"
         write_fragment(frames, fragment)
         soundtrack = Soundtrack(sound or make_track(FRAMES / 25))
-        join([fragment], soundtrack, video, frames=len(frames), metadata={})
+        encoded = tmp_path / "encoded.m4a"
+        write_sound(soundtrack, encoded, len(frames))
+        join([fragment], encoded, video, frames=len(frames), metadata={})
         return video
 
     return make

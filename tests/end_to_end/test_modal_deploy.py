@@ -129,7 +129,7 @@ def test_secrets_are_named_and_never_sent(standard: Deployment) -> None:
     assert set(named) == {"team"}
     assert "INFINITETALK_PRESET" in sent
     secrets = {variable_name(item) for item in fields(Settings) if not item.repr}
-    assert len(secrets) == 3
+    assert len(secrets) == 5
     assert not sent & secrets
 
 

@@ -128,6 +128,40 @@ def test_a_running_job_is_canceled_and_its_engine_takes_the_next(
     assert [one.pid for one in fleet.plane.containers("Generator")] == [engine]
 
 
+def test_a_running_job_is_watched_without_a_gpu(
+    fleet: Fleet, portrait: Path, make_speech: MakeSpeech, tmp_path: Path
+) -> None:
+    task_id = fleet.submit(portrait, make_speech(30.0))
+    fleet.reach(task_id, 3)
+    watch = f"/v1/jobs/{task_id}"
+    fleet.wait(task_id, lambda _: fleet.get(f"{watch}/playlist.m3u8").status_code == 200)
+    segment = fleet.get(f"{watch}/segments/00000.m4s")
+    stream = fleet.get(f"{watch}/segments/init.mp4").content + segment.content
+    assert decodes(stream, tmp_path, 33)
+    fleet.cancel(task_id)
+    assert fleet.get(f"{watch}/playlist.m3u8").status_code == 409
+
+
+def test_watching_again_asks_the_volume_for_nothing(fleet: Fleet, finished: str) -> None:
+    """Nor does it need an engine."""
+    watch = f"/v1/jobs/{finished}"
+    answers = [fleet.get(f"{watch}/playlist.m3u8") for _ in range(2)]
+    fleet.get(f"{watch}/segments/00000.m4s")
+    names = ("VolumeListFiles2", "VolumeGetFile2", "FunctionMap")
+    before = [len(fleet.plane.requests_of(name)) for name in names]
+    answers += [fleet.get(f"{watch}/playlist.m3u8") for _ in range(5)]
+    assert fleet.get(f"{watch}/segments/00000.m4s").status_code == 200
+    assert [len(fleet.plane.requests_of(name)) for name in names] == before
+    assert {answer.text for answer in answers} == {answers[0].text}
+    assert answers[0].text.endswith("#EXT-X-ENDLIST\n")
+
+
+def test_the_page_is_shown_by_the_gateway(fleet: Fleet) -> None:
+    answer = fleet.get("/ui/")
+    assert (answer.status_code, "InfiniteTalk" in answer.text) == (200, True)
+    assert fleet.get("/ui/example/portrait.png").headers["content-type"] == "image/png"
+
+
 def test_one_key_is_one_job(fleet: Fleet, portrait: Path, speech: Path) -> None:
     headers = {"Idempotency-Key": "once"}
     ids = {fleet.try_submit(portrait, speech, headers).json()["task_id"] for _ in range(2)}

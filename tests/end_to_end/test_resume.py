@@ -81,7 +81,9 @@ def test_a_canceled_job_continues_to_the_same_frames(
 ) -> None:
     """Steps 2, 4, ... are a window's last: the cancel then comes while it is decoded."""
     _cancel(tiny, folder, steps)
+    watched = {path: path.read_bytes() for path in (folder.root / "fragments").iterdir()}
     result = tiny.run(folder, SPEC)
+    assert {path: path.read_bytes() for path in watched} == watched
     assert result.resumed_at == max(0, steps - 1) // SPEC.steps
     assert np.array_equal(read_video(result.path).frames, uninterrupted)
 

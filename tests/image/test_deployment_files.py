@@ -84,5 +84,5 @@ def test_the_workflow_calls_targets_that_exist() -> None:
     ]
     called = {run.removeprefix("make ") for step in steps if "make" in (run := step.get("run", ""))}
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    assert called == {"test", "check", "image-test"}
+    assert called == {"test", "test-ui", "check", "image-test"}
     assert called <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))

@@ -322,6 +322,33 @@ class BlobStoreContract:
         assert store.size_bytes("a") == 0
         assert list(store.ids()) == ["b"]
 
+    def test_finished_windows_can_be_watched_as_soon_as_they_are_shared(
+        self, store: BlobStore
+    ) -> None:
+        folder = self.adopted(store, "a")
+        for count, number in ((0, 1), (0, 0), (3, 2)):  # the order of a job that started again
+            folder.fragment(number).write_text(f"window {number}")
+            if count:
+                folder.encoded_sound.write_text("sound")
+            store.publish("a")
+            job = replace(a_job(id="a"), progress=replace(STEP, window=4))
+            assert store.windows(job) == count
+        pictures, sound = store.window(job, 1)
+        assert (pictures.read_text(), sound.read_text()) == ("window 1", "sound")
+
+    def test_windows_of_an_erased_job_are_gone(self, store: BlobStore) -> None:
+        folder = self.adopted(store, "a")
+        folder.fragment(0).write_text("a window")
+        folder.encoded_sound.write_text("sound")
+        store.publish("a")
+        job = replace(a_job(id="a"), progress=replace(STEP, window=2))
+        assert store.windows(job) == 1
+        store.window(job, 0)
+        store.erase("a")
+        assert store.windows(job) == 0
+        with pytest.raises(JobExpired):
+            store.window(job, 0)
+
     def test_only_the_input_of_a_job_is_copied(self, store: BlobStore) -> None:
         source = self.adopted(store, "a")
         source.result.write_text("a video")

@@ -15,14 +15,14 @@ from infinitetalk.errors import InfiniteTalkError
 from infinitetalk.jobs import retention
 from infinitetalk.jobs.blobs import DirectoryBlobStore
 from infinitetalk.jobs.database import Database
-from infinitetalk.jobs.execute import EngineFault
+from infinitetalk.jobs.execute import EngineFault, labels_of
 from infinitetalk.jobs.model import MAX_LOSSES, Job, Status, Usage
 from infinitetalk.jobs.outbox import SqliteOutbox
 from infinitetalk.jobs.store import SqliteJobStore
 from infinitetalk.progress import Progress, Stage
 from infinitetalk.serving.status import describe
 from tests.jobs.bench import PRICE, Bench, Writer
-from tests.jobs.records import NOW
+from tests.jobs.records import NOW, a_job
 from tests.jobs.scripted import CONTENT, Act, ScriptedRenderer
 
 CUDA = RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -46,6 +46,11 @@ def bench(store: SqliteJobStore, blobs: DirectoryBlobStore) -> Bench:
 
 def at(stage: Stage, window: int = 1, step: int = 0) -> Progress:
     return Progress(stage, window, 3, step, 2)
+
+
+def test_the_file_learns_that_consent_was_stated_and_not_whose() -> None:
+    assert labels_of(a_job(id="7", consent="Ada Lovelace")) == {"job": "7", "consent": "stated"}
+    assert labels_of(a_job(id="7")) == {"job": "7"}
 
 
 def events(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:

@@ -10,7 +10,13 @@ import soundfile
 from infinitetalk.errors import EncodingFailed, NoAudioStream, UnsupportedMedia
 from infinitetalk.media.soundtrack import Soundtrack
 from infinitetalk.media.video import VideoFrames
-from infinitetalk.media.writer import count_frames, join, write_fragment
+from infinitetalk.media.writer import (
+    count_frames,
+    join,
+    write_fragment,
+    write_sound,
+    writing_sound,
+)
 from infinitetalk.spec import SpeakingOrder
 
 Make = Callable[..., Path]
@@ -35,10 +41,18 @@ def fragments(folder: Path, *lengths: int) -> list[Path]:
 
 
 def joined(folder: Path, soundtrack: Soundtrack, *lengths: int) -> Path:
-    target = folder / "result.mp4"
+    target, encoded = folder / "result.mp4", folder / "sound.m4a"
     tags = {"title": "a=b", "comment": "it's\nmade by a machine; #1"}
-    join(fragments(folder, *lengths), soundtrack, target, frames=sum(lengths), metadata=tags)
+    write_sound(soundtrack, encoded, sum(lengths))
+    join(fragments(folder, *lengths), encoded, target, frames=sum(lengths), metadata=tags)
     return target
+
+
+def encoded(folder: Path, frames: int, make_voice: Voice) -> Path:
+    """The sound of so many frames."""
+    make_voice(folder / "voice.wav")
+    write_sound(Soundtrack(folder / "voice.wav"), folder / "sound.m4a", frames)
+    return folder / "sound.m4a"
 
 
 def sound(path: Path) -> np.ndarray:  # -> c s
@@ -223,32 +237,63 @@ def test_folders_of_any_name_are_joined(tmp_path: Path, make_voice: Voice) -> No
 
 
 def test_a_result_with_missing_frames_gets_no_name(tmp_path: Path, make_voice: Voice) -> None:
-    make_voice(tmp_path / "voice.wav")
-    parts, voice = fragments(tmp_path, 5, 5), Soundtrack(tmp_path / "voice.wav")
+    parts, heard = fragments(tmp_path, 5, 5), encoded(tmp_path, 11, make_voice)
     with pytest.raises(EncodingFailed) as failed:
-        join(parts, voice, tmp_path / "result.mp4", frames=11, metadata={})
+        join(parts, heard, tmp_path / "result.mp4", frames=11, metadata={})
     assert failed.value.message == "The video has 10 frames instead of 11."
     assert not (tmp_path / "result.mp4").exists()
 
 
 def test_a_damaged_fragment_fails(tmp_path: Path, make_voice: Voice) -> None:
-    make_voice(tmp_path / "voice.wav")
-    parts, voice = fragments(tmp_path, 5, 5), Soundtrack(tmp_path / "voice.wav")
+    parts, heard = fragments(tmp_path, 5, 5), encoded(tmp_path, 10, make_voice)
     for damage in (b"", parts[1].read_bytes()[:900]):
         parts[1].write_bytes(damage)
         with pytest.raises(EncodingFailed) as failed:
-            join(parts, voice, tmp_path / "result.mp4", frames=10, metadata={})
+            join(parts, heard, tmp_path / "result.mp4", frames=10, metadata={})
         assert str(tmp_path) not in failed.value.message
     assert not (tmp_path / "result.mp4").exists()
 
 
+def test_damaged_sound_fails(tmp_path: Path, make_voice: Voice) -> None:
+    parts, heard = fragments(tmp_path, 5, 5), encoded(tmp_path, 10, make_voice)
+    heard.write_bytes(heard.read_bytes()[:-200])
+    with pytest.raises(EncodingFailed):
+        join(parts, heard, tmp_path / "result.mp4", frames=10, metadata={})
+
+
 def test_a_soundtrack_that_is_none_is_refused(tmp_path: Path, make_clip: Make) -> None:
-    parts = fragments(tmp_path, 5)
     silent = make_clip(tmp_path / "silent.mp4", seconds=0.2)
     (tmp_path / "text.wav").write_text("text")
     for path, error in ((silent, NoAudioStream), (tmp_path / "text.wav", UnsupportedMedia)):
         with pytest.raises(error):
-            join(parts, Soundtrack(path), tmp_path / "result.mp4", frames=5, metadata={})
+            write_sound(Soundtrack(path), tmp_path / "sound.m4a", 5)
+
+
+def test_sound_is_written_beside_what_the_block_does(tmp_path: Path, make_voice: Voice) -> None:
+    make_voice(tmp_path / "voice.wav")
+    soundtrack, target = Soundtrack(tmp_path / "voice.wav"), tmp_path / "sound.m4a"
+    with writing_sound(soundtrack, target, 20):
+        pass
+    first = target.stat()
+    with writing_sound(soundtrack, target, 20):  # a resumed job has it already
+        pass
+    assert sound(target).shape[1] >= 20 * 1764
+    assert target.stat() == first
+
+
+def test_sound_nobody_wants_any_more_is_left_at_once(tmp_path: Path, make_voice: Voice) -> None:
+    make_voice(tmp_path / "voice.wav")
+    soundtrack, hours = Soundtrack(tmp_path / "voice.wav"), 10 * 3600 * 25
+    with pytest.raises(LookupError), writing_sound(soundtrack, tmp_path / "sound.m4a", hours):
+        raise LookupError
+    assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
+
+
+def test_sound_that_cannot_be_written_fails_the_block(tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("text")
+    soundtrack = Soundtrack(tmp_path / "text.wav")
+    with pytest.raises(UnsupportedMedia), writing_sound(soundtrack, tmp_path / "sound.m4a", 5):
+        pass
 
 
 def test_a_folder_that_is_gone_is_an_encoding_failure(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from infinitetalk.serving.backend import Backend
 from infinitetalk.serving.fetch import Fetcher
 from infinitetalk.serving.protocol import TaskProtocol
 from infinitetalk.serving.sandbox import Sandbox
+from tests.serving.described import check_answer
 
 VIDEO = bytes(range(256)) * 400
 SHA256 = "b7e3c3a7a1a1e0a7"  # what the row says; readers trust the row
@@ -106,6 +107,7 @@ def serving(
     app = create_app(backend)
     app.user_middleware.append(Middleware(TaskProtocol, backend=backend))
     with TestClient(app, raise_server_exceptions=False) as client:
+        client.event_hooks = {"response": [check_answer]}
         host = LocalHost.open(settings)
         try:
             yield Service(client, host, settings, backend, portrait, speech)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infinitetalk.config import load_settings
-from infinitetalk.errors import WeightsMissing
+from infinitetalk.errors import InvalidSetting, WeightsMissing
 from infinitetalk.jobs.database import Database
 from infinitetalk.serving.backend import Backend
 from infinitetalk.serving.sandbox import Sandbox
@@ -129,3 +129,13 @@ def _settings(data: Path) -> Any:
             "INFINITETALK_DATA": str(data),
         }
     )
+
+
+@pytest.mark.parametrize("wrong", [{"LABEL": "généré"}, {"C2PA_KEY": "/nowhere/key.pem"}])
+def test_a_service_that_could_not_mark_its_videos_does_not_start(
+    wrong: dict[str, str], tmp_path: Path
+) -> None:
+    own = {"PRESET": "tiny", "HOME": str(tmp_path), **wrong}
+    settings = load_settings({f"INFINITETALK_{name}": value for name, value in own.items()})
+    with pytest.raises(InvalidSetting):
+        Backend(settings).open()

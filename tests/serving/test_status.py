@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from infinitetalk.jobs.model import start
+from infinitetalk.jobs.model import Usage, start
+from infinitetalk.progress import Stage
 from infinitetalk.serving.status import describe
 from tests.jobs.records import a_job
 
@@ -43,3 +44,8 @@ def test_an_hour_that_comes_twice_is_told_apart() -> None:
     times = [SUMMER_ENDS + minutes * 60 for minutes in range(-120, 121, 30)]
     said = [describe(start(a_job(), "0", now=at))["executed_at"] for at in times]
     assert said == sorted(set(said))
+
+
+def test_the_time_in_each_stage_is_told() -> None:
+    usage = Usage(stages={Stage.ENCODING: 1.5, Stage.DENOISING: 2.34567})
+    assert describe(a_job(usage=usage))["stages"] == {"encoding": 1.5, "denoising": 2.346}
