@@ -210,6 +210,9 @@ JOB_STATUS = _object(
         "resolution": _text("As in the request, or the preset's."),
         "seed": _whole("The same fields with this seed make the same video."),
         "attention": _or_null(_text("The attention backend that was used.")),
+        "fallback_windows": _whole(
+            "Windows that came out broken and were rendered again with SDPA."
+        ),
         "gpu_seconds": _number("Used so far, over all attempts."),
         "cost_usd": _number("Of those."),
         "stages": STAGES,
