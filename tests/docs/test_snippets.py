@@ -10,6 +10,7 @@ import argparse
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ PARSERS = {
     "infinitetalk.cli": parser,
     "loadtest": loadtest_parser,
 }
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
 LOAD_MODEL = {"generate", "doctor"}
 TIMEOUT_S = 120
 
@@ -182,7 +184,9 @@ def test_a_shell_snippet_can_be_read_by_a_shell(snippet: Snippet) -> None:
 def test_our_commands_take_the_options_that_they_are_given(snippet: Snippet) -> None:
     for words in commands(snippet.text):
         program, rest = called(words)
-        if program in PARSERS:
+        if program == "make":
+            assert {word for word in rest if "=" not in word} <= TARGETS
+        elif program in PARSERS:
             try:
                 PARSERS[program]().parse_args(rest)
             except (SystemExit, argparse.ArgumentError):
@@ -199,10 +203,8 @@ def test_a_json_snippet_is_json(snippet: Snippet) -> None:
     json.loads(snippet.text)
 
 
-def test_most_snippets_run_here() -> None:
-    assert len(QUICK) > len(ELSEWHERE)
-    assert SLOW
-    assert of("python", here=True)
+def test_snippets_of_every_kind_are_found() -> None:
+    assert all([QUICK, SLOW, ELSEWHERE, of("python", here=True), of("json", here=True)])
 
 
 def test_there_is_no_snippet_in_a_language_that_nobody_checks() -> None:

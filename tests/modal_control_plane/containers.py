@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ class Container:
     def signal(self, number: int) -> None:
         """SIGKILL is for all processes of the container, anything else for the first one."""
         if self.process is not None and self.process.returncode is None:
-            (os.killpg if number == signal.SIGKILL else os.kill)(self.pid, number)
+            with suppress(ProcessLookupError):  # it has ended, and nobody has noticed yet
+                (os.killpg if number == signal.SIGKILL else os.kill)(self.pid, number)
 
     async def start(
         self, layout: Any, environment: Mapping[str, str], mounts: Mapping[str, Path]

@@ -34,7 +34,10 @@ def check_answer(answer: httpx.Response) -> None:
     assert content_type in content or "*/*" in content, f"{where} is {content_type}"
     if content_type == "application/json":
         answer.read()
-        check_json(answer.json(), content[content_type]["schema"])
+        said = answer.json()
+        check_json(said, content[content_type]["schema"])
+        if answer.status_code >= 400:
+            assert f"`{said['code']}`" in told["description"], f"{where} {said['code']}"
 
 
 def check_json(value: object, schema: dict[str, Any]) -> None:
