@@ -5,7 +5,6 @@ python -m benchmarks.dit [--sizes 480p,720p] [--weights bf16,fp8] [--small]
 """
 
 import argparse
-import gc
 import statistics
 import time
 import traceback
@@ -17,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from benchmarks.device import DEVICE, allocated, collect, peak, wait
 from benchmarks.kernels import Kernel, blocks_breakdown, recorded_kernels
 from benchmarks.results import record
 from infinitetalk.models.attention import Attention, cudnn, sdpa
@@ -25,7 +25,6 @@ from infinitetalk.models.row_ops import PLAIN
 from infinitetalk.models.transformer import Conditioning, InfiniteTalkTransformer
 from infinitetalk.models.transformer_config import TransformerConfig
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES = {"480p": (21, 80, 80), "720p": (21, 120, 120), "small": (3, 8, 8)}
 FRAMES = {"480p": 81, "720p": 81, "small": 9}
 SMALL = TransformerConfig(dim=128, ffn_dim=256, heads=2, layers=2)
@@ -93,7 +92,7 @@ def measure(config: TransformerConfig, weights: str, sizes: Sequence[str]) -> No
             if is_first:
                 record_parts(setup, ceiling)
         del setup
-        _collect()
+        collect()
     header = ("tokens", "weights", "blocks", "first, s", "s", "of the ceiling", "error", "GiB")
     note = (
         f"Median of {RUNS} after the first, CUDA events. The ceiling is the sum of the blocks' "
@@ -117,7 +116,7 @@ def reported(what: str) -> Iterator[None]:
 
 def random_network(config: TransformerConfig, weights: str) -> InfiniteTalkTransformer:
     """Made on the device, in bfloat16 or with the blocks' linear layers in 8 bits."""
-    _collect()
+    collect()
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     try:
@@ -173,10 +172,10 @@ def time_forwards(setup: Setup, ceiling: Ceiling, *, is_first: bool) -> Iterator
     for blocks in WAYS if is_first else list(WAYS)[-1:]:
         if is_first:  # at others the network is compiled already, for every size
             WAYS[blocks](setup.network)
-        before = _allocated()
+        before = allocated()
         started = time.monotonic()
         result = setup.forward(attention)
-        _wait()
+        wait()
         first = time.monotonic() - started
         spent = statistics.median(timed(lambda: setup.forward(attention)) for _ in range(RUNS))
         truth = result if truth is None else truth
@@ -189,7 +188,7 @@ def time_forwards(setup: Setup, ceiling: Ceiling, *, is_first: bool) -> Iterator
             f"{spent:.3f}",
             f"{100 * ceiling.seconds / spent:.0f} %",
             error if is_first else "",
-            f"{_peak() - before:.1f}",
+            f"{peak() - before:.1f}",
         )
         print("row:", *cells, flush=True)
         yield cells
@@ -292,29 +291,6 @@ def timed(function: Callable[[], object]) -> float:
     end.record()
     torch.cuda.synchronize()
     return begin.elapsed_time(end) / 1000
-
-
-def _wait() -> None:
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def _allocated() -> float:
-    """GiB; the peak is counted from here."""
-    if DEVICE.type != "cuda":
-        return 0.0
-    torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.memory_allocated() / 2**30
-
-
-def _peak() -> float:
-    return torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else 0.0
-
-
-def _collect() -> None:
-    gc.collect()
-    if DEVICE.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

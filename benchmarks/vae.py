@@ -7,7 +7,6 @@ python -m benchmarks.vae [--sizes 480p,720p] [--small]
 """
 
 import argparse
-import gc
 import statistics
 import time
 import traceback
@@ -18,12 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from benchmarks.device import DEVICE, allocated, collect, peak, wait
 from benchmarks.results import record
 from infinitetalk.models.vae import VAEConfig, VideoVAE
 from infinitetalk.pipeline import to_uint8
 from infinitetalk.sampling.color import match_color
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES = {"480p": 640, "720p": 960, "small": 32}
 FRAMES = {"480p": 81, "720p": 81, "small": 17}
 MOTION = 9
@@ -217,29 +216,6 @@ def timed(function: Callable[[], object]) -> float:
     function()
     wait()
     return time.perf_counter() - started
-
-
-def wait() -> None:
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def collect() -> None:
-    gc.collect()
-    if DEVICE.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def allocated() -> float:
-    """GiB; the peak is counted from here."""
-    if DEVICE.type != "cuda":
-        return 0.0
-    torch.cuda.reset_peak_memory_stats()
-    return torch.cuda.memory_allocated() / 2**30
-
-
-def peak() -> float:
-    return torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else 0.0
 
 
 if __name__ == "__main__":
